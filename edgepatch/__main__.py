@@ -1,0 +1,5 @@
+"""`python -m edgepatch`: the command line."""
+
+from edgepatch.cli import main
+
+main()

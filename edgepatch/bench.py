@@ -1,0 +1,133 @@
+"""Latency, switching, size and memory of a shared graph and its rival, measured in one run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepatch import blob, files
+from edgepatch.errors import BadFileError, UsageError
+from edgepatch.runtime import engines, graph_file
+from edgepatch.runtime.runtime import check
+
+ROUNDS, RUNS = 15, 8
+
+
+def bench(
+    graph: str,
+    patches: Sequence[str],
+    *,
+    against: str | None = None,
+    engine: str | None = None,
+    threads: Sequence[int] = (1,),
+    rounds: int = ROUNDS,
+) -> dict[str, Any]:
+    """Medians over interleaved rounds.
+
+    Latency is one `run` of the engine on one prepared image. A switch is `bind` of another patch; with
+    `first_result_ms` the first answer of the new task is counted in.
+
+    Args:
+        graph: the shared graph.
+        patches: tasks to switch among.
+        against: a dedicated .tflite or .onnx model to compare with.
+        rounds: each measures every contestant once, so that a slow spell of the machine falls on all alike.
+
+    Returns:
+        The document of `edgepatch bench --json`: rows, switch, bytes, memory.
+    """
+    if not 1 <= rounds <= 10_000:
+        raise UsageError("is out of range", field="--rounds", got=rounds, expected="1 to 10000")
+    shared = graph_file.read(graph)
+    name = engines.choose(shared, engine)
+    values = []
+    for path in patches:
+        values.append(check(shared, blob.read(path), path))
+    rows, switches, memory = [], [], {}
+    for count in threads:
+        before = resident()
+        contestants = {"bind": engines.start(name, shared.data, count)}
+        contestants["bind"].bind(values[0])
+        images = {"bind": _picture(contestants["bind"])}
+        contestants["bind"].run(images["bind"])
+        memory.setdefault("bind_mib", round(resident() - before, 1))
+        if against is not None:
+            data = files.read(against, limit=graph_file.MAX_BYTES)
+            if graph_file.format_of(data) != shared.format:
+                raise BadFileError("is not a model of the graph's format", file=against, expected=f"a .{shared.format}")
+            before = resident()
+            contestants["dedicated"] = engines.start(name, data, count)
+            images["dedicated"] = _picture(contestants["dedicated"])
+            contestants["dedicated"].run(images["dedicated"])
+            memory.setdefault("dedicated_mib", round(resident() - before, 1))
+        times: dict[str, list[float]] = {mode: [] for mode in contestants}
+        for _ in range(rounds):
+            for mode, opened in contestants.items():
+                times[mode].append(_clock(lambda opened=opened, mode=mode: opened.run(images[mode]), RUNS))
+        medians = {mode: statistics.median(found) for mode, found in times.items()}
+        for mode in sorted(contestants, reverse=True):
+            quartiles = statistics.quantiles(times[mode], n=4) if rounds > 1 else [medians[mode]] * 3
+            rows.append(
+                {
+                    "engine": name,
+                    "precision": shared.document["precision"],
+                    "mode": mode,
+                    "threads": count,
+                    "latency_ms": round(medians[mode], 4),
+                    "spread_ms": round(quartiles[2] - quartiles[0], 4),
+                    "ratio": round(medians[mode] / medians["dedicated"], 4) if "dedicated" in medians else None,
+                }
+            )
+        if len(values) > 1:
+            switches.append(_switching(name, contestants["bind"], images["bind"], values, rounds, count))
+        for opened in contestants.values():
+            opened.close()
+    size = {"graph": Path(graph).stat().st_size, "patches": {path: Path(path).stat().st_size for path in patches}}
+    if against is not None:
+        size["dedicated"] = Path(against).stat().st_size
+    return {"rows": rows, "switch": switches, "bytes": size, "memory": memory, "rounds": rounds, "runs_a_round": RUNS}
+
+
+def resident() -> float:
+    """Resident memory of this process in MiB; NaN where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return float("nan")
+
+
+def _switching(
+    name: str, opened: Any, image: np.ndarray, values: list[dict[str, np.ndarray]], rounds: int, threads: int
+) -> dict[str, Any]:
+    binding, answering = [], []
+    for turn in range(rounds * len(values)):
+        chosen = values[(turn + 1) % len(values)]
+        binding.append(_clock(lambda chosen=chosen: opened.bind(chosen), 1))
+        answering.append(binding[-1] + _clock(lambda: opened.run(image), 1))
+    return {
+        "engine": name,
+        "mode": "bind",
+        "threads": threads,
+        "ms": round(statistics.median(binding), 4),
+        "first_result_ms": round(statistics.median(answering), 4),
+        "worst_ms": round(max(binding), 4),
+    }
+
+
+def _picture(opened: Any) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=opened.image_shape).astype(np.float32)
+
+
+def _clock(work: Any, runs: int) -> float:
+    """Milliseconds of one run."""
+    start = time.perf_counter()
+    for _ in range(runs):
+        work()
+    return (time.perf_counter() - start) * 1000 / runs

@@ -1,0 +1,202 @@
+"""The patch file, `.epatch`: all that is particular to one task (docs/format.md).
+
+A patch's tensors carry the names of the shared graph's inputs; to bind is to give each input the tensor of its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepatch import container, files
+from edgepatch.container import Tensors
+from edgepatch.errors import BadFileError
+from edgepatch.imaging import Preprocessing
+
+FORMAT = 1
+MAX_BYTES = 256 * 1024 * 1024
+MAX_LABELS = 65_536
+
+_ID = re.compile(r"[0-9a-f]{64}")
+_FIELDS = {
+    "kind": str,
+    "format": int,
+    "task": str,
+    "version": int,
+    "backbone_id": str,
+    "kinds": dict,
+    "sites": dict,
+    "labels": list,
+    "input": dict,
+    "decode": dict,
+    "ranges": dict,
+    "metrics": dict,
+    "licence": str,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Patch:
+    """One task on one backbone.
+
+    Attributes:
+        task: its name; a runtime holds one patch of a name.
+        backbone_id: SHA-256 of the backbone it was trained on.
+        kinds: for each patch kind, the names of its tensors.
+        labels: class names, by index.
+        input: how a picture becomes the network's input.
+        tensors: float16, float32 or int8 arrays in canonical order and layout.
+        sites: which sites the patch changes: `{"placement": "all", "channels": [32, 32, 16, ...]}`; empty without any.
+        decode: what the head needs to turn outputs into answers.
+        ranges: activation ranges for quantised graphs, by site; empty where not calibrated.
+        metrics: what training measured.
+        licence: terms of the training data or of the patch; empty if not stated.
+        version: grows by one each time the task is trained anew into the same file.
+    """
+
+    task: str
+    backbone_id: str
+    kinds: Mapping[str, tuple[str, ...]]
+    labels: tuple[str, ...]
+    input: Preprocessing
+    tensors: Tensors
+    sites: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ranges: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    licence: str = ""
+    version: int = 1
+
+    def values(self) -> Tensors:
+        """The tensors as the graph takes them: float32, C order, owned by the caller."""
+        return {name: np.array(value, np.float32, order="C") for name, value in self.tensors.items()}
+
+    @property
+    def kind(self) -> str:
+        """Its kinds in one word: `scale_bias+classifier`."""
+        return "+".join(self.kinds)
+
+
+def dump(patch: Patch) -> bytes:
+    """The bytes of a patch file. The same patch gives the same bytes.
+
+    Raises:
+        BadFileError: the patch would not be accepted by `parse`: a NaN, a tensor that no kind names.
+    """
+    document = {
+        "kind": "patch",
+        "format": FORMAT,
+        "task": patch.task,
+        "version": patch.version,
+        "backbone_id": patch.backbone_id,
+        "kinds": {kind: list(names) for kind, names in patch.kinds.items()},
+        "sites": dict(patch.sites),
+        "labels": list(patch.labels),
+        "input": patch.input.to_json(),
+        "decode": dict(patch.decode),
+        "ranges": dict(patch.ranges),
+        "metrics": dict(patch.metrics),
+        "licence": patch.licence,
+    }
+    data = container.dump(document, patch.tensors)
+    parse(data, f"patch {patch.task}")
+    return data
+
+
+def parse(data: bytes, file: object) -> Patch:
+    """The patch of a file's bytes; its tensors are read-only views into `data`.
+
+    Raises:
+        BadFileError: the bytes are not a whole, sound patch of a format this version knows.
+    """
+    document, tensors = container.parse(data, file)
+    container.check_document(document, "patch", FORMAT, _FIELDS, file)
+
+    def bad(message: str, field: str, got: object, expected: object) -> BadFileError:
+        return BadFileError(message, file=file, field=field, got=str(got)[:80], expected=expected)
+
+    if not _text(document["task"], 100):
+        raise bad("has a broken document", "task", document["task"], "1 to 100 printable characters")
+    if document["version"] < 1:
+        raise bad("has a broken document", "version", document["version"], "1 or more")
+    if not _ID.fullmatch(document["backbone_id"]):
+        raise bad("has a broken document", "backbone_id", document["backbone_id"], "64 hexadecimal digits")
+
+    labels = document["labels"]
+    if not all(isinstance(label, str) and _text(label, 200) for label in labels) or len(labels) > MAX_LABELS:
+        raise bad("has broken labels", "labels", len(labels), f"at most {MAX_LABELS} printable strings")
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise bad("has a label twice", "labels", twice, "each label once")
+    try:
+        preprocessing = Preprocessing.from_json(document["input"])
+    except ValueError as error:
+        raise bad("has a broken document", "input", error, "size, resize, scale and offset") from error
+
+    kinds = document["kinds"]
+    if not kinds or not all(
+        isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in kinds.values()
+    ):
+        raise bad("has a broken document", "kinds", kinds, "for each kind the names of its tensors")
+    expected = [name for names in kinds.values() for name in names]
+    if missing := [name for name in expected if name not in tensors]:
+        raise bad("lacks a tensor", "tensors", ", ".join(tensors) or "none", missing[0])
+    if len(set(expected)) != len(expected):
+        raise bad("names a tensor twice", "kinds", ", ".join(expected), "each tensor once")
+    if extra := [name for name in tensors if name not in expected]:
+        raise bad("has a tensor that no kind names", "tensors", extra[0], ", ".join(expected))
+    if list(tensors) != expected:
+        raise bad("has its tensors in another order", "tensors", ", ".join(tensors), ", ".join(expected))
+
+    return Patch(
+        task=document["task"],
+        version=document["version"],
+        backbone_id=document["backbone_id"],
+        kinds={kind: tuple(names) for kind, names in kinds.items()},
+        sites=document["sites"],
+        labels=tuple(labels),
+        input=preprocessing,
+        decode=document["decode"],
+        ranges=document["ranges"],
+        metrics=document["metrics"],
+        licence=document["licence"],
+        tensors=tensors,
+    )
+
+
+def read(path: str | os.PathLike[str]) -> Patch:
+    """The patch in a file.
+
+    Raises:
+        UsageError: there is no such file.
+        BadFileError: it is not a whole, sound patch.
+    """
+    return parse(files.read(path, limit=MAX_BYTES), path)
+
+
+def write(patch: Patch, path: str | os.PathLike[str]) -> int:
+    """Write a patch whole or not at all; returns its size in bytes."""
+    data = dump(patch)
+    files.write(path, data)
+    return len(data)
+
+
+def next_version(path: str | os.PathLike[str], task: str) -> int:
+    """The version of a patch that is to replace the one at `path`: one more, or 1 for a new task or place."""
+    if not Path(path).exists():
+        return 1
+    try:
+        previous = read(path)
+    except BadFileError:
+        return 1
+    return previous.version + 1 if previous.task == task else 1
+
+
+def _text(value: str, limit: int) -> bool:
+    return 0 < len(value) <= limit and value.isprintable()

@@ -1,0 +1,62 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgepatch.errors import UsageError
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+mode_option = click.option(
+    "--mode", type=click.Choice(["auto", "bind", "bake"]), default="auto", show_default=True, help="How the patch is applied."
+)
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["litert", "tflite-runtime", "onnx"]),
+    help="The interpreter; by default an installed one that runs the file.",
+)
+threads_option = click.option("--threads", type=int, default=1, show_default=True, help="Threads of the interpreter.")
+
+
+def patch_option(**options: Any) -> Callable[[Any], Any]:
+    """`--patch FILE`, which may be given several times."""
+    return click.option("--patch", "patches", metavar="FILE", multiple=True, required=True, **options)
+
+
+def show(document: Any, text: str, as_json: bool) -> None:
+    """The result of a command: the document for programs, the text for people."""
+    click.echo(json.dumps(document) if as_json else text)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows in columns, the first row set off as their heads."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def kib(count: int) -> str:
+    """A size in KiB, for reading."""
+    return f"{count / 1024:,.1f} KiB"
+
+
+def runtime_with(graph: str, patches: tuple[str, ...], **options: Any) -> Any:
+    """A Runtime of a graph with patches loaded, and their tasks in order.
+
+    Raises:
+        UsageError: two patches are of the same task.
+    """
+    from edgepatch.runtime import Runtime
+
+    runtime = Runtime(graph, **options)
+    tasks: list[str] = []
+    for path in patches:
+        task = runtime.load(path)
+        if task in tasks:
+            raise UsageError("two patches are of the same task", file=path, field="task", got=task)
+        tasks.append(task)
+    return runtime, tasks

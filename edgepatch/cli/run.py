@@ -1,0 +1,49 @@
+"""edgepatch run: what tasks say of pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgepatch.cli.common import engine_option, json_option, mode_option, patch_option, runtime_with, show, table, threads_option
+
+
+@click.command()
+@click.argument("graph", metavar="GRAPH")
+@patch_option(help="The task; several are run one after the other.")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@mode_option
+@engine_option
+@threads_option
+@click.option("--sheet", metavar="FILE.png", help="Also draw the pictures with their answers.")
+@json_option
+def command(
+    graph: str,
+    patches: tuple[str, ...],
+    images: tuple[str, ...],
+    mode: str,
+    engine: str | None,
+    threads: int,
+    sheet: str | None,
+    as_json: bool,
+) -> None:
+    """Run tasks on IMAGEs through a shared GRAPH.
+
+    \b
+    edgepatch run mobilenet.tflite --patch flowers.epatch picture.jpg
+    edgepatch run mobilenet.onnx --patch flowers.epatch --patch imagenet.epatch *.jpg --sheet answers.png
+    """
+    runtime, tasks = runtime_with(graph, patches, mode=mode, engine=engine, threads=threads)
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        runtime.use(task)
+        for image in images:
+            rows.append({"image": image, **runtime.predict(image).to_json()})
+    if sheet:
+        from edgepatch import contact_sheet
+
+        contact_sheet.write([(row["image"], row["task"], f"{row['label']} {row['score']:.0%}") for row in rows], sheet)
+    cells = [["image", "task", "label", "score"]]
+    cells += [[row["image"], row["task"], row["label"], f"{row['score']:.3f}"] for row in rows]
+    show(rows, table(cells), as_json)

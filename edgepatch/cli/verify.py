@@ -1,0 +1,48 @@
+"""edgepatch verify: do these files belong together, and are they whole?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgepatch.cli.common import engine_option, json_option, show
+
+
+@click.command()
+@click.argument("graph", metavar="GRAPH")
+@click.argument("patches", metavar="PATCH...", nargs=-1, required=True)
+@engine_option
+@json_option
+def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: bool) -> int:
+    """Check GRAPH and every PATCH whole, that they fit each other, and that each answers on a grey picture.
+
+    The exit code is that of the first patch that fails.
+
+    \b
+    edgepatch verify mobilenet.tflite *.epatch
+    """
+    import numpy as np
+
+    from edgepatch.errors import EdgepatchError
+    from edgepatch.runtime import Runtime
+
+    rows: list[dict[str, Any]] = []
+    code = 0
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    with Runtime(graph, engine=engine) as runtime:
+        for path in patches:
+            try:
+                task = runtime.load(path)
+                answer = runtime.predict(grey, task)
+                if not np.isfinite(answer.logits).all():
+                    raise EdgepatchError("answers NaN or infinity", file=path)
+                rows.append({"patch": path, "ok": True, "task": task})
+                runtime.unload(task)
+            except EdgepatchError as error:
+                rows.append({"patch": path, "ok": False, **error.to_json()})
+                code = code or error.exit_code
+        document = {"graph": graph, "backbone_id": runtime.backbone_id, "ok": code == 0, "patches": rows}
+    lines = [f"{row['patch']}: {'ok, ' + row['task'] if row['ok'] else row['error']['message']}" for row in rows]
+    show(document, "\n".join(lines), as_json)
+    return code

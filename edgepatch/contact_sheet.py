@@ -1,0 +1,36 @@
+"""Pictures with their answers, for people who would rather look than read."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Sequence
+
+from edgepatch import files, imaging
+from edgepatch.errors import require
+
+TILE, CAPTION, MARGIN, COLUMNS = 168, 40, 8, 6
+
+
+def write(answers: Sequence[tuple[str, str, str]], path: str | os.PathLike[str]) -> None:
+    """Draw (picture, first line, second line) tiles onto a PNG."""
+    image_module = require("PIL.Image", extra="litert", why="drawing a contact sheet")
+    from PIL import ImageDraw, ImageFont
+
+    columns = min(COLUMNS, len(answers))
+    rows = math.ceil(len(answers) / columns)
+    width, height = TILE + MARGIN, TILE + CAPTION + MARGIN
+    sheet = image_module.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    heading, body = ImageFont.load_default(11), ImageFont.load_default(13)
+    for index, (picture, first, second) in enumerate(answers):
+        left, top = MARGIN + index % columns * width, MARGIN + index // columns * height
+        tile = imaging.load(picture)
+        tile.thumbnail((TILE, TILE))
+        sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
+        draw.text((left, top + TILE + 4), first, "grey", heading)
+        draw.text((left, top + TILE + 18), second, "black", body)
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    files.write(path, stream.getvalue())

@@ -1,0 +1,163 @@
+"""The main job from end to end: a backbone, several tasks, one graph each for TFLite and ONNX, on real images."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from edgepatch import __version__, blob, contact_sheet, evaluation, files
+from edgepatch.data import folder
+from edgepatch.demo import tasks
+from edgepatch.errors import EdgepatchError
+from edgepatch.progress import Quiet, Reporter
+from edgepatch.runtime import Runtime
+
+SIZE = 96
+EPOCHS = {"solar-defects": 10, "solar-type": 2, "digits": 4}
+PICTURES_A_TASK = 5
+
+
+def demo(work: Path, reporter: Reporter, *, seed: int = 0) -> dict[str, Any]:
+    """Make what is not there yet under `work`, evaluate every task through the device runtime, switch among them.
+
+    Returns:
+        Rows of the table, switching times, and where the contact sheet is.
+    """
+    from edgepatch.backbones import backbone as backbones
+
+    start = time.monotonic()
+    work.mkdir(parents=True, exist_ok=True)
+    backbone_file = _backbone(work, reporter)
+    backbone = backbones.read(backbone_file)
+    data = {name: tasks.prepare(name, work / "data") for name in tasks.TASKS}
+    patches = {name: _patch(name, backbone, data[name], work, seed, reporter) for name in tasks.TASKS}
+    imagenet = work / "imagenet.epatch"
+    blob.write(backbone.own_patch(), imagenet)
+    graphs = [_graph(target, backbone, work, reporter) for target in ("tflite", "onnx")]
+
+    rows = []
+    for name, patch in patches.items():
+        report = json.loads(patch.with_suffix(".json").read_text())
+        row = {"task": name, "patch_kib": patch.stat().st_size / 1024, "epochs": report["epochs"]}
+        for graph in graphs:
+            with Runtime(graph) as runtime:
+                runtime.load(patch)
+                found = evaluation.evaluate(runtime, data[name] / "test", reporter=Quiet())
+            row |= {"images": found["images"], f"accuracy_{runtime.engine}": found["accuracy"]}
+        row["head_accuracy"] = _head_alone(name, patch, graphs[0], data[name] / "test", work)
+        rows.append(row)
+        reporter.say(f"{name}: evaluated on {row['images']} held-out images through both graphs")
+
+    switching = [_switch(graph, [*patches.values(), imagenet], data) for graph in graphs]
+    sheet = work / "contact-sheet.png"
+    contact_sheet.write(_answers(graphs[0], patches, imagenet, data), sheet)
+    return {
+        "rows": rows,
+        "imagenet_patch_kib": imagenet.stat().st_size / 1024,
+        "graphs": {graph.name: graph.stat().st_size for graph in graphs},
+        "switching": switching,
+        "contact_sheet": str(sheet),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _backbone(work: Path, reporter: Reporter) -> Path:
+    from edgepatch.backbones import backbone, weights
+
+    path = work / "mobilenet_v2.backbone"
+    if not path.exists():
+        backbone.write(weights.create("mobilenet_v2", alpha=1.0, size=SIZE, source="imagenet-torchvision"), path)
+        reporter.say(f"{path}: MobileNetV2 1.0, {SIZE} px, ImageNet")
+    return path
+
+
+def _patch(name: str, backbone: Any, data: Path, work: Path, seed: int, reporter: Reporter) -> Path:
+    from edgepatch.training import trainer
+    from edgepatch.training.recipe import Recipe
+
+    path = work / f"{name}.epatch"
+    if path.exists() and _made_by_this_version(path, backbone.id):
+        reporter.say(f"{path}: there already")
+        return path
+    task = tasks.TASKS[name]
+    reporter.say(f"\n{name}: {task.what} ({task.source}; {task.licence})")
+    recipe = Recipe(seed=seed, epochs=EPOCHS[name])
+    trainer.train(backbone, data, "scale_bias", path, recipe=recipe, licence=task.licence, reporter=reporter)
+    return path
+
+
+def _made_by_this_version(path: Path, backbone_id: str) -> bool:
+    try:
+        return blob.read(path).backbone_id == backbone_id and path.with_suffix(".json").exists()
+    except EdgepatchError:
+        return False
+
+
+def _graph(target: str, backbone: Any, work: Path, reporter: Reporter) -> Path:
+    import importlib
+
+    from edgepatch.runtime import graph_file
+
+    path = work / f"mobilenet_v2.{target}"
+    try:
+        if graph_file.read(path).backbone_id == backbone.id:
+            return path
+    except EdgepatchError:
+        pass
+    files.write(path, importlib.import_module(f"edgepatch.converters.{target}").export(backbone))
+    reporter.say(f"{path}: one shared graph, {path.stat().st_size / 2**20:.1f} MiB")
+    return path
+
+
+def _head_alone(name: str, patch: Path, graph: Path, test: Path, work: Path) -> float:
+    """Held-out accuracy of the head that training found before it touched the backbone's scales."""
+    head = work / f"{name}.head.epatch"
+    with Runtime(graph) as runtime:
+        runtime.load(head)
+        return float(evaluation.evaluate(runtime, test, reporter=Quiet())["accuracy"])
+
+
+def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str, Any]:
+    """Median time of `use`, and of `use` with the first answer, round and round all tasks."""
+    with Runtime(graph) as runtime:
+        names = [runtime.load(patch) for patch in patches]
+        pictures = dict(zip(names, [*(_some(data[name], 1)[0] for name in names[:-1]), tasks.photographs()[0]], strict=True))
+        uses, answers = [], []
+        for _ in range(20):
+            for name in names:
+                picture = pictures[name]
+                begin = time.perf_counter()
+                runtime.use(name)
+                uses.append(time.perf_counter() - begin)
+                runtime.predict(picture)
+                answers.append(time.perf_counter() - begin)
+        return {
+            "graph": graph.name,
+            "engine": runtime.engine,
+            "mode": runtime.mode,
+            "switch_us": round(statistics.median(uses) * 1e6, 1),
+            "switch_and_answer_ms": round(statistics.median(answers) * 1e3, 2),
+            "version": __version__,
+        }
+
+
+def _answers(graph: Path, patches: dict[str, Path], imagenet: Path, data: dict[str, Path]) -> list[tuple[str, str, str]]:
+    found = []
+    with Runtime(graph) as runtime:
+        for name, patch in [*patches.items(), ("imagenet", imagenet)]:
+            runtime.use(runtime.load(patch))
+            for picture in _some(data[name], PICTURES_A_TASK) if name in data else tasks.photographs():
+                answer = runtime.predict(picture)
+                right = "" if name not in data or answer.label == picture.parent.name else f", not {picture.parent.name}"
+                found.append((str(picture), name, f"{answer.label} {answer.score:.0%}{right}"))
+    return found
+
+
+def _some(data: Path, count: int) -> list[Path]:
+    """Test pictures, spread over the classes."""
+    images = folder.scan(data / "test")
+    step = max(1, len(images) // count)
+    return list(images.paths[step // 2 :: step][:count])

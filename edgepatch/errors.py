@@ -1,0 +1,110 @@
+"""Every error edgepatch raises on purpose.
+
+EdgepatchError            1  the work failed
+├── UsageError            2  the call itself is wrong
+├── BadFileError          3  a file is damaged, hostile or of another kind
+├── MismatchError         4  a sound file, for another backbone or graph
+└── MissingPackageError   5  something is to be installed
+
+The number is the exit code of the command line. Bad input raises one of these; anything else is a bug.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+
+class EdgepatchError(Exception):
+    """What went wrong, where, and what mends it.
+
+    Args:
+        message: one sentence.
+        file: the file concerned.
+        field: the part of that file, or of the call.
+        got: what was found there.
+        expected: what should have been there.
+        mend: what the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: object = None,
+        field: str | None = None,
+        got: object = None,
+        expected: object = None,
+        mend: str | None = None,
+    ) -> None:
+        self.message = message
+        self.details: dict[str, Any] = {
+            name: value if isinstance(value, int | float | list) else str(value)
+            for name, value in {
+                "file": file,
+                "field": field,
+                "got": got,
+                "expected": expected,
+                "mend": mend,
+            }.items()
+            if value is not None
+        }
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        d = self.details
+        text = f"{d['file']}: {self.message}" if "file" in d else self.message
+        facts = ", ".join(f"{name} {d[name]}" for name in ("field", "got", "expected") if name in d)
+        if facts:
+            text += f" ({facts})"
+        if "mend" in d:
+            text += f"\n{d['mend']}"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `--json` prints: `{"error": {"code", "message", ...}}`."""
+        return {"error": {"code": self.exit_code, "type": type(self).__name__, "message": self.message, **self.details}}
+
+
+class UsageError(EdgepatchError):
+    """The call itself is wrong: an unknown name, a value out of range."""
+
+    exit_code = 2
+
+
+class BadFileError(EdgepatchError):
+    """A file is damaged, hostile, or not of the kind it should be."""
+
+    exit_code = 3
+
+
+class MismatchError(EdgepatchError):
+    """Two sound files that do not belong together."""
+
+    exit_code = 4
+
+
+class MissingPackageError(EdgepatchError):
+    """A package that this job needs is not installed."""
+
+    exit_code = 5
+
+
+def require(module: str, *, extra: str, why: str) -> ModuleType:
+    """Import `module`, or say in one line which extra brings it.
+
+    Raises:
+        MissingPackageError: it is not installed, or cannot be loaded here.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == (error.name or "").split(".")[0]
+        problem = "is not installed" if missing else f"does not load ({error})"
+        raise MissingPackageError(
+            f"{why} needs {module.split('.')[0]}, which {problem}",
+            mend=f'pip install "edgepatch[{extra}]"',
+        ) from error

@@ -1,0 +1,78 @@
+"""Reading and writing files so that nothing is ever half there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from edgepatch.errors import BadFileError, EdgepatchError, UsageError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file beside `path` for writing; on success sync it and rename it over `path`.
+
+    Raises:
+        EdgepatchError: the folder cannot be written to, or the disk is full.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        raise EdgepatchError(f"cannot be written: {error.strerror}", file=target) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files private; these are meant to be shared
+        os.replace(beside, target)
+        _sync_folder(target.parent)
+    except BaseException as error:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        if isinstance(error, OSError):
+            raise EdgepatchError(f"cannot be written: {error.strerror}", file=target) from error
+        raise
+
+
+def write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write the whole of `data` to `path`, or leave what was there."""
+    with replacing(path) as stream:
+        stream.write(data.encode() if isinstance(data, str) else data)
+
+
+def read(path: str | os.PathLike[str], *, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
+
+    Raises:
+        UsageError: there is no such file.
+        BadFileError: it is a folder, cannot be read, or is larger than `limit`.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise BadFileError("is too large", file=path, field="size", got=size, expected=f"at most {limit} bytes")
+            return stream.read(limit + 1)
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", file=path) from error
+    except OSError as error:
+        raise BadFileError(f"cannot be read: {error.strerror}", file=path) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable. Folders cannot be opened on Windows, which syncs the rename itself."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,73 @@
+"""Engines: the interpreters that run a graph. One module each, the same three functions.
+
+`LiteRT` and `TFLiteRuntime` run .tflite, `OnnxRuntime` .onnx. Which one a graph gets is decided by its file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgepatch.errors import MissingPackageError, UsageError
+from edgepatch.runtime.graph_file import Graph
+
+# name -> module here, the graphs it runs, the package it needs, the extra that brings it
+ENGINES = {
+    "litert": ("tflite", "tflite", "ai_edge_litert", "litert"),
+    "tflite-runtime": ("tflite", "tflite", "tflite_runtime", "tflite-runtime"),
+    "onnx": ("onnx", "onnx", "onnxruntime", "onnx"),
+}
+
+
+class Engine(Protocol):
+    """One opened graph. Not thread-safe: its `Runtime` takes turns."""
+
+    image_shape: tuple[int, ...]
+
+    def bind(self, values: dict[str, np.ndarray]) -> None:
+        """Give the graph its patch inputs: float32, C order. The engine keeps copies or owns the arrays."""
+
+    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name for one image, float32 (1, size, size, 3); the arrays are the caller's."""
+
+    def close(self) -> None:
+        """Give back the memory."""
+
+
+def choose(graph: Graph, name: str | None) -> str:
+    """The engine to run a graph with: the one named, else the first of its kind that is installed.
+
+    Raises:
+        UsageError: the name is unknown, or that engine does not run such files.
+        MissingPackageError: none is installed.
+    """
+    if name is not None and name not in ENGINES:
+        raise UsageError("there is no such engine", field="--engine", got=name, expected=", ".join(ENGINES))
+    if name is not None and ENGINES[name][1] != graph.format:
+        fitting = [engine for engine, (_, kind, _, _) in ENGINES.items() if kind == graph.format]
+        raise UsageError(
+            f"this engine does not run .{graph.format} graphs", field="--engine", got=name, expected=" or ".join(fitting)
+        )
+    candidates = [name] if name else [engine for engine, (_, kind, _, _) in ENGINES.items() if kind == graph.format]
+    for engine in candidates:
+        if importlib.util.find_spec(ENGINES[engine][2]):
+            return engine
+    extra = ENGINES[candidates[0]][3]
+    raise MissingPackageError(
+        f"running this graph needs {' or '.join(ENGINES[engine][2] for engine in candidates)}, which is not installed",
+        mend=f'pip install "edgepatch[{extra}]"',
+    )
+
+
+def start(name: str, model: bytes, threads: int) -> Any:
+    """Open a model's bytes with an engine.
+
+    Raises:
+        MissingPackageError: its package does not load here.
+        BadFileError: it refuses the model.
+    """
+    module = importlib.import_module(f"{__name__}.{ENGINES[name][0]}")
+    return module.start(name, model, threads)

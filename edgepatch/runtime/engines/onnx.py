@@ -1,0 +1,55 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgepatch.errors import BadFileError, require
+
+
+class OnnxRuntime:
+    """An .onnx session with its patch inputs bound once, not handed over at every run."""
+
+    def __init__(self, module: Any, session: Any) -> None:
+        self._module, self._session = module, session
+        self._outputs = [output.name for output in session.get_outputs()]
+        shapes = {value.name: value.shape for value in session.get_inputs()}
+        self._image = "image" if "image" in shapes else next(iter(shapes))
+        self.image_shape = tuple(side if isinstance(side, int) else 1 for side in shapes[self._image])
+        self.bind({})
+
+    def bind(self, values: dict[str, np.ndarray]) -> None:
+        """Point the graph at the values. ONNX Runtime copies nothing, so the arrays are kept here."""
+        binding = self._session.io_binding()
+        for name, value in values.items():
+            binding.bind_ortvalue_input(name, self._module.OrtValue.ortvalue_from_numpy(value))
+        for name in self._outputs:
+            binding.bind_output(name)
+        self._binding, self._owned = binding, values
+
+    def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        self._binding.bind_ortvalue_input(self._image, self._module.OrtValue.ortvalue_from_numpy(image))
+        self._session.run_with_iobinding(self._binding)
+        outputs = [np.array(value) for value in self._binding.copy_outputs_to_cpu()]
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def close(self) -> None:
+        self._binding = self._session = None
+        self._owned = {}
+
+
+def start(name: str, model: bytes, threads: int) -> OnnxRuntime:
+    """Open a model; see `engines.start`."""
+    module = require("onnxruntime", extra="onnx", why=f"the engine {name}")
+    options = module.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = module.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base of their own
+        raise BadFileError(f"{name} cannot open the graph: {error}") from error
+    return OnnxRuntime(module, session)

@@ -1,0 +1,79 @@
+"""A classifier's answer: probabilities of its labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from edgepatch.blob import Patch
+from edgepatch.errors import BadFileError
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """What a classifier says of one image.
+
+    Attributes:
+        task: whose patch answered.
+        label, score: the most probable class and its probability, 0..1.
+        labels: all class names, by index.
+        probabilities: float32 (classes,), summing to 1.
+        logits: float32 (classes,), before the softmax.
+    """
+
+    task: str
+    label: str
+    score: float
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    logits: np.ndarray
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The `count` most probable classes with their probabilities, best first."""
+        return [(self.labels[index], float(self.probabilities[index])) for index in np.argsort(-self.logits)[:count]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "label": self.label,
+            "score": self.score,
+            "top": [{"label": label, "score": score} for label, score in self.top(5)],
+        }
+
+
+def check(patch: Patch, file: object) -> None:
+    """Refuse a patch whose labels and head do not agree.
+
+    Raises:
+        BadFileError: they do not.
+    """
+    bias = patch.tensors.get("head_bias")
+    if bias is None or bias.shape != (len(patch.labels),):
+        raise BadFileError(
+            "has labels for another head",
+            file=file,
+            field="labels",
+            got=len(patch.labels),
+            expected="no head_bias" if bias is None else str(bias.shape),
+        )
+    if patch.decode.get("activation") != "softmax":
+        raise BadFileError(
+            "has a head that this version does not know",
+            file=file,
+            field="decode.activation",
+            got=str(patch.decode.get("activation"))[:40],
+            expected="softmax",
+        )
+
+
+def decode(outputs: dict[str, np.ndarray], patch: Patch) -> Classification:
+    """The answer in a graph's outputs: `logits` (1, classes)."""
+    logits = outputs["logits"][0]
+    powers = np.exp(logits - logits.max())
+    probabilities = powers / powers.sum()
+    best = int(logits.argmax())
+    return Classification(
+        patch.task, patch.labels[best], float(probabilities[best]), patch.labels, probabilities, logits
+    )

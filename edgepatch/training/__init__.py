@@ -1,0 +1,1 @@
+"""Training: folders of images in, a patch and its report out."""

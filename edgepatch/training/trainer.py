@@ -1,0 +1,266 @@
+"""From a backbone and a folder of images to a patch file and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from edgepatch import blob, patches
+from edgepatch.backbones import network
+from edgepatch.backbones.backbone import Backbone
+from edgepatch.blob import Patch
+from edgepatch.container import Tensors
+from edgepatch.errors import EdgepatchError, UsageError
+from edgepatch.imaging import Preprocessing
+from edgepatch.patches import Body, Head
+from edgepatch.patches.scale_bias import ScaleBias
+from edgepatch import metrics
+from edgepatch.data import folder, pictures
+from edgepatch.training import head, joint
+from edgepatch.training.joint import State
+from edgepatch.data.pictures import Pictures
+from edgepatch.training.pipeline import Augmentation
+from edgepatch.progress import Reporter, Terminal
+from edgepatch.training.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What training made and measured.
+
+    Attributes:
+        patch: the patch as written.
+        path: where.
+        report: what the report file says.
+    """
+
+    patch: Patch
+    path: Path
+    report: dict[str, Any]
+
+
+def train(
+    backbone: Backbone,
+    data: str | os.PathLike[str],
+    kinds: str,
+    out: str | os.PathLike[str],
+    *,
+    recipe: Recipe | None = None,
+    val: str | os.PathLike[str] | None = None,
+    task: str | None = None,
+    licence: str = "",
+    resize: str = "stretch",
+    reporter: Reporter | None = None,
+) -> Result:
+    """Train a patch for the task of a folder of images.
+
+    The head is trained first, on features computed once; then the patch kinds and the head together. The better of
+    the two on the validation images is written, so a patch is never worse there than its head alone.
+
+    Args:
+        backbone: stays as it is, and is proven to.
+        data: a folder with one folder of images a class, or with train/ and val/ of that form.
+        kinds: patch kinds joined by `+`: `scale_bias`, `scale_bias+classifier`, `classifier`.
+        out: the patch file; its report stands beside it as .json and .png, and while training runs its checkpoint
+            as .resume.
+        val: a folder to choose on, instead of DATA/val or a share of the training images.
+        task: the task's name, by default that of the file.
+        licence: terms of the data, kept in the patch.
+        resize: how pictures are brought to the network's size; `imaging.RESIZES`.
+
+    Raises:
+        UsageError, BadFileError: the data or an argument is not what it should be; nothing was trained.
+    """
+    start = time.monotonic()
+    recipe, reporter, out = recipe or Recipe(), reporter or Terminal(), Path(out)
+    bodies, top = patches.parse(kinds)
+    bodies = tuple(ScaleBias(recipe.form) if isinstance(body, ScaleBias) else body for body in bodies)
+    if len(bodies) > 1:
+        raise UsageError("these kinds cannot be combined", field="--patch", got=kinds)
+    if out.is_dir():
+        raise UsageError("is a folder", file=out, expected="the name of a patch file")
+    keras.utils.set_random_seed(recipe.seed)
+    preprocessing = dataclasses.replace(backbone.input, resize=resize)
+    train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
+    classes = train_files.classes
+    reporter.say(f"{len(classes)} classes, {len(train_files)} images to train on, {len(val_files)} to choose on")
+    train_set = pictures.load(train_files, preprocessing, reporter)
+    val_set = pictures.load(val_files, preprocessing, reporter)
+    weights = metrics.class_weights(train_set.files.counts())
+
+    basis = adapt(backbone, train_set, preprocessing, recipe, reporter) if recipe.stats == "adapt" else backbone
+    trunk = network.deployment_form(basis)
+    inputs = [
+        head.predict(trunk, images.pixels, preprocessing, lambda starts, count: reporter.bar(starts, count, "features"))
+        for images in (train_set, val_set)
+    ]
+    alone = head.fit(inputs[0], train_set.labels, inputs[1], val_set.labels, weights, recipe.seed)
+    head_accuracy = metrics.accuracy(alone.val_logits, val_set.labels)
+    reporter.say(f"head alone: validation {head_accuracy:.3f}")
+    mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
+    augmentation = Augmentation(recipe.zoom, recipe.light, **mirrors)
+
+    own = basis.defaults() if bodies else {}
+    fallback = _stored({**own, "head_kernel": alone.kernel, "head_bias": alone.bias})
+    tensors, logits, state = fallback, _logits(trunk, basis, fallback, val_set, preprocessing), State()
+    baseline = (metrics.accuracy(logits, val_set.labels), -metrics.cross_entropy(logits, val_set.labels))
+    fell_back = False
+    checkpoint = out.with_suffix(".resume")
+    if bodies:
+        model = _joint_model(basis, bodies[0], top, len(classes), alone)
+        state = joint.fit(
+            model,
+            train_set,
+            val_set,
+            preprocessing,
+            recipe,
+            augmentation=augmentation,
+            class_weights=weights,
+            checkpoint=checkpoint,
+            fingerprint=_fingerprint(backbone, recipe, kinds, train_set, val_set),
+            reporter=reporter,
+        )
+        prove_frozen(model, backbone)
+        trained = _stored({**bodies[0].tensors(model, basis), **top.tensors(model.get_layer("head"))})
+        trained_logits = _logits(trunk, basis, trained, val_set, preprocessing)
+        score = (metrics.accuracy(trained_logits, val_set.labels), -metrics.cross_entropy(trained_logits, val_set.labels))
+        fell_back = score[0] < baseline[0]
+        if not fell_back:
+            tensors, logits = trained, trained_logits
+        else:
+            reporter.say("the patch is no better than its head alone on the validation images: the head alone is kept")
+
+    accuracy = metrics.accuracy(logits, val_set.labels)
+    figures = {
+        "accuracy": accuracy,
+        "balanced_accuracy": metrics.balanced_accuracy(logits, val_set.labels),
+        "head_accuracy": baseline[0],
+        "fell_back_to_head": fell_back,
+        "epochs": state.epoch,
+        "train_images": len(train_set),
+        "val_images": len(val_set),
+        "seed": recipe.seed,
+    }
+    patch = Patch(
+        task=task or out.stem,
+        backbone_id=backbone.id,
+        kinds=_manifest(bodies, top, tensors),
+        labels=classes,
+        input=preprocessing,
+        tensors=tensors,
+        sites=bodies[0].sites(backbone) if bodies else {},
+        decode=top.decode(),
+        metrics=figures,
+        licence=licence,
+        version=blob.next_version(out, task or out.stem),
+    )
+    size = blob.write(patch, out)
+    seconds = time.monotonic() - start
+    report = {
+        **figures,
+        "patch": str(out),
+        "task": patch.task,
+        "kinds": patch.kind,
+        "bytes": size,
+        "seconds": round(seconds, 2),
+        "backbone_id": backbone.id,
+        "trained_parameters": int(sum(value.size for value in tensors.values())),
+        "backbone_parameters": int(sum(value.size for name, value in backbone.tensors.items() if name.endswith("/kernel"))),
+        "recipe": recipe.to_json(),
+        "augmentation": dataclasses.asdict(augmentation),
+        "classes": list(classes),
+        "class_images": train_set.files.counts().tolist(),
+        "skipped": [*train_set.skipped, *val_set.skipped],
+        "history": state.history,
+        "confusion": metrics.confusion(logits, val_set.labels, len(classes)).tolist(),
+    }
+    from edgepatch.training import report as report_files
+
+    report_files.write(report, out)
+    checkpoint.unlink(missing_ok=True)
+    return Result(patch, out, report)
+
+
+def adapt(
+    backbone: Backbone, images: Pictures, preprocessing: Preprocessing, recipe: Recipe, reporter: Reporter
+) -> Backbone:
+    """The backbone with batch norm statistics of these images: the means over batches of what each layer sees.
+
+    Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016. Kernels, gamma and beta stay.
+    """
+    model = network.training_form(backbone)
+    norms = {site: model.get_layer(f"{site.name}_BN") for site in backbone.plan.sites}
+    order = np.random.default_rng([recipe.seed, 0xADA]).permutation(len(images))
+    batch = min(64, len(images))
+    starts = range(0, len(images) - batch + 1, batch)
+    for step, start in enumerate(reporter.bar(starts, len(starts), "adapting statistics")):
+        for norm in norms.values():
+            norm.momentum = 0.0 if step == 0 else step / (step + 1)  # a plain mean over the batches
+        pixels = images.pixels[np.sort(order[start : start + batch])]
+        model(preprocessing.normalise(pixels), training=True)
+    tensors = dict(backbone.tensors)
+    for site, norm in norms.items():
+        tensors[f"{site.name}/mean"] = np.array(norm.moving_mean)
+        tensors[f"{site.name}/variance"] = np.array(norm.moving_variance)
+    return dataclasses.replace(backbone, tensors=tensors)
+
+
+def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
+    """Hash the kernels of a trained model again: with them the backbone must still have its id.
+
+    Raises:
+        EdgepatchError: a kernel was changed, which is a bug.
+    """
+    after = dataclasses.replace(backbone, tensors={**backbone.tensors, **network.kernels(model, backbone)})
+    if after.id != backbone.id:
+        raise EdgepatchError(
+            "training changed the backbone's kernels, so the patch was not written",
+            field="backbone_id",
+            got=after.id,
+            expected=backbone.id,
+        )
+
+
+def _joint_model(basis: Backbone, body: Body, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
+    trunk = network.build(basis, body.behind(basis))
+    layer = top.layer(classes)
+    model = keras.Model(trunk.input, layer(trunk.output))
+    layer.set_weights([alone.kernel, alone.bias])
+    return model
+
+
+def _stored(tensors: Tensors) -> Tensors:
+    """As the file keeps them: half precision. What is measured from here on is what the device will run."""
+    return {name: value.astype(np.float16) for name, value in tensors.items()}
+
+
+def _logits(
+    trunk: keras.Model, basis: Backbone, stored: Tensors, images: Pictures, preprocessing: Preprocessing
+) -> np.ndarray:
+    values = {name: value.astype(np.float32) for name, value in stored.items()}
+    network.set_scale_bias(trunk, basis, {**basis.defaults(), **values})
+    return head.predict(trunk, images.pixels, preprocessing) @ values["head_kernel"] + values["head_bias"]
+
+
+def _manifest(bodies: tuple[Body, ...], top: Head, tensors: Tensors) -> dict[str, tuple[str, ...]]:
+    heads = tuple(name for name in tensors if name.startswith("head_"))
+    manifest = {body.name: tuple(name for name in tensors if name not in heads) for body in bodies}
+    return {**manifest, top.name: heads}
+
+
+def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: str, *sets: Pictures) -> str:
+    """Everything the joint phase depends on: another backbone, recipe or image starts it anew."""
+    digest = hashlib.sha256(json.dumps([backbone.id, backbone.input.to_json(), kinds, recipe.to_json()]).encode())
+    for images in sets:
+        digest.update(images.labels.tobytes())
+        for row in images.pixels:
+            digest.update(row.tobytes())
+    return digest.hexdigest()
