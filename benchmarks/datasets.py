@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgepatch.demo import tasks
 from edgepatch.data import folder
 from edgepatch.data.folder import Files
+from edgepatch.demo import tasks
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "classify"
 SETS = ("clothing10", "coffeeleaf5", "signdigits10", "steel6", "trash6", "solar-defects")

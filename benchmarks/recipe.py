@@ -21,13 +21,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from datasets import SETS, prepare
 
-from edgepatch.backbones import network, weights
+from datasets import SETS, prepare
 from edgepatch import metrics
+from edgepatch.backbones import network, weights
 from edgepatch.data import folder, pictures
-from edgepatch.training import head, trainer
 from edgepatch.progress import Quiet
+from edgepatch.training import head, trainer
 from edgepatch.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "recipe.jsonl"
@@ -78,7 +78,15 @@ def run(grid: str) -> None:
         out.unlink(missing_ok=True)
         result = trainer.train(backbone, data, "scale_bias", out, recipe=recipe, reporter=Quiet())
         report = result.report
-        kept = ("accuracy", "balanced_accuracy", "head_accuracy", "fell_back_to_head", "epochs", "train_images", "val_images")
+        kept = (
+            "accuracy",
+            "balanced_accuracy",
+            "head_accuracy",
+            "fell_back_to_head",
+            "epochs",
+            "train_images",
+            "val_images",
+        )
         line = {"run": wanted, **{name: report[name] for name in kept}, "history": report["history"]}
         line["best_joint_accuracy"] = max((entry["val_accuracy"] for entry in report["history"]), default=None)
         if wanted["test"]:
@@ -86,7 +94,12 @@ def run(grid: str) -> None:
         line["seconds"] = round(time.monotonic() - start, 1)
         with RESULTS.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
-        print(wanted["set"], wanted["recipe"], f"{line['head_accuracy']:.3f} -> {line['best_joint_accuracy']:.3f}", flush=True)
+        print(
+            wanted["set"],
+            wanted["recipe"],
+            f"{line['head_accuracy']:.3f} -> {line['best_joint_accuracy']:.3f}",
+            flush=True,
+        )
         keras.backend.clear_session()
 
 

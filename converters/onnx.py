@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+from edgepatch.converters import document
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site, pads
 from edgepatch.blob import Patch
-from edgepatch.converters import document
 from edgepatch.runtime import graph_file
 
 OPSET = 17
@@ -123,7 +123,9 @@ def _convolution(
     builder: Builder, backbone: Backbone, site: Site, x: str, kernel: np.ndarray, bias: np.ndarray | None = None
 ) -> str:
     """HWIO kernels to ONNX's (out, in per group, height, width)."""
-    weights = [builder.constant(f"{site.name}/kernel", kernel.transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1)))]
+    weights = [
+        builder.constant(f"{site.name}/kernel", kernel.transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1)))
+    ]
     if bias is not None:
         weights.append(builder.constant(f"{site.name}/folded_bias", bias))
     before, behind = pads(_side(backbone, site), site.kernel[0], site.stride, backbone.plan.padding)

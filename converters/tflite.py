@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from edgepatch.converters import document, flatbuffer
 
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site, pads
 from edgepatch.blob import Patch
-from edgepatch.converters import document, flatbuffer
 from edgepatch.runtime import graph_file
 
 # a site's convolution and what follows it, up to the activation
@@ -46,9 +46,7 @@ def export(backbone: Backbone, precision: str = "fp32") -> bytes:
         return {document.LOGITS: tf.matmul(_features(backbone, image, convolve), head_kernel) + head_bias}
 
     model = _convert(bind, "bind")
-    return document.seal(
-        backbone, "tflite", precision, lambda packed: flatbuffer.attach(model, graph_file.KEY, packed)
-    )
+    return document.seal(backbone, "tflite", precision, lambda packed: flatbuffer.attach(model, graph_file.KEY, packed))
 
 
 def dedicated(backbone: Backbone, patch: Patch) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import time
@@ -49,7 +50,9 @@ def bench(
     values = []
     for path in patches:
         values.append(check(shared, blob.read(path), path))
-    rows, switches, memory = [], [], {}
+    rows: list[dict[str, Any]] = []
+    switches: list[dict[str, Any]] = []
+    memory: dict[str, float] = {}
     for count in threads:
         before = resident()
         contestants = {"bind": engines.start(name, shared.data, count)}
@@ -69,7 +72,7 @@ def bench(
         times: dict[str, list[float]] = {mode: [] for mode in contestants}
         for _ in range(rounds):
             for mode, opened in contestants.items():
-                times[mode].append(_clock(lambda opened=opened, mode=mode: opened.run(images[mode]), RUNS))
+                times[mode].append(_clock(functools.partial(opened.run, images[mode]), RUNS))
         medians = {mode: statistics.median(found) for mode, found in times.items()}
         for mode in sorted(contestants, reverse=True):
             quartiles = statistics.quantiles(times[mode], n=4) if rounds > 1 else [medians[mode]] * 3
@@ -109,8 +112,8 @@ def _switching(
     binding, answering = [], []
     for turn in range(rounds * len(values)):
         chosen = values[(turn + 1) % len(values)]
-        binding.append(_clock(lambda chosen=chosen: opened.bind(chosen), 1))
-        answering.append(binding[-1] + _clock(lambda: opened.run(image), 1))
+        binding.append(_clock(functools.partial(opened.bind, chosen), 1))
+        answering.append(binding[-1] + _clock(functools.partial(opened.run, image), 1))
     return {
         "engine": name,
         "mode": "bind",

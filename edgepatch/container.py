@@ -21,7 +21,12 @@ from edgepatch.errors import BadFileError
 
 Tensors = dict[str, np.ndarray]
 
-DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
 MAX_HEADER_KIB = 256
 MAX_TENSORS = 4096
 MAX_RANK = 6
@@ -93,7 +98,9 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
             raise bad(f"has {problem}", f"{name}.data_offsets", begin, end)
         size = math.prod(shape) * dtype.itemsize
         if stop - begin != size:
-            raise bad("has a tensor of the wrong size", name, f"{stop - begin} bytes", f"{size} bytes for {list(shape)}")
+            raise bad(
+                "has a tensor of the wrong size", name, f"{stop - begin} bytes", f"{size} bytes for {list(shape)}"
+            )
         if stop > len(body):
             raise bad("is truncated", name, f"{len(body) - begin} bytes", f"{size} bytes")
         tensors[name] = np.frombuffer(body[begin:stop], dtype).reshape(shape)
@@ -122,9 +129,7 @@ def check_document(document: dict[str, Any], kind: str, version: int, fields: di
         raise bad(f"is not a {kind}", "kind", document.get("kind"), kind)
     if document.get("format") != version:
         upgrade = "pip install --upgrade edgepatch"
-        raise bad(
-            "has a format this version does not know", "format", document.get("format"), version, mend=upgrade
-        )
+        raise bad("has a format this version does not know", "format", document.get("format"), version, mend=upgrade)
     for name in [*fields, *document]:
         if name not in fields:
             raise bad("has an unknown field", name, name, ", ".join(fields))
@@ -181,7 +186,7 @@ def _document(metadata: Any, bad: Any) -> dict[str, Any]:
     return document
 
 
-def _entry(name: str, entry: Any, bad: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
+def _entry(name: str, entry: Any, bad: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise bad("has a broken header", name, entry, "dtype, shape and data_offsets")
     dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
@@ -192,7 +197,7 @@ def _entry(name: str, entry: Any, bad: Any) -> tuple[np.dtype, tuple[int, ...], 
         raise bad("has a broken header", f"{name}.shape", shape, f"at most {MAX_RANK} sizes")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise bad("has a broken header", f"{name}.data_offsets", offsets, "begin and end")
-    return dtype, tuple(shape), offsets[0], offsets[1]
+    return dtype, tuple(shape), int(offsets[0]), int(offsets[1])
 
 
 def _naturals(value: Any) -> bool:

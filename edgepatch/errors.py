@@ -102,9 +102,10 @@ def require(module: str, *, extra: str, why: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and module.split(".")[0] == (error.name or "").split(".")[0]
+        package = module.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == package
         problem = "is not installed" if missing else f"does not load ({error})"
         raise MissingPackageError(
-            f"{why} needs {module.split('.')[0]}, which {problem}",
+            f"{why} needs {package}, which {problem}",
             mend=f'pip install "edgepatch[{extra}]"',
         ) from error

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edgepatch.errors import BadFileError
-from edgepatch.runtime import Runtime
 from edgepatch import metrics
 from edgepatch.data import folder
 from edgepatch.data.pictures import check_unreadable
+from edgepatch.errors import BadFileError
 from edgepatch.progress import Reporter, Terminal
+from edgepatch.runtime import Runtime
 
 
 def evaluate(

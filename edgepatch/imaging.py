@@ -70,7 +70,7 @@ class Preprocessing:
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Pixels (..., 3), 0..255, as float32 network input of the same shape."""
-        return pixels * np.float32(self.scale) + np.float32(self.offset)
+        return pixels * np.asarray(self.scale, np.float32) + np.asarray(self.offset, np.float32)
 
     def __call__(self, picture: Any) -> np.ndarray:
         """Network input, float32 (1, size, size, 3), of a path, a PIL image or an array.

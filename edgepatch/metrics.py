@@ -36,7 +36,7 @@ def confusion(logits: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
 
 
 def class_weights(counts: np.ndarray) -> np.ndarray:
-    """Weights of the classes in the loss, mean 1 over the images: rarer classes count more, by the root of their rarity.
+    """Weights of the classes in the loss, mean 1 over the images: rarer classes count more, by the root of rarity.
 
     The root is between no correction, which forgets rare classes, and the full one, which lets a handful of images
     outweigh the rest.

@@ -92,7 +92,9 @@ class Backbone:
             UsageError: it has no classifier.
         """
         if not self.labels:
-            raise UsageError("the backbone has no classifier of its own, so it is not a task", field="labels", got="none")
+            raise UsageError(
+                "the backbone has no classifier of its own, so it is not a task", field="labels", got="none"
+            )
         return Patch(
             task=str(self.source.get("task", "imagenet")),
             backbone_id=self.id,
@@ -164,7 +166,9 @@ def check_tensors(plan: Plan, tensors: Tensors, file: object) -> None:
     for name, shape in expected.items():
         got = tensors[name].shape if name in tensors else "nothing"
         if got != shape:
-            raise BadFileError("has other tensors than the backbone needs", file=file, field=name, got=got, expected=shape)
+            raise BadFileError(
+                "has other tensors than the backbone needs", file=file, field=name, got=got, expected=shape
+            )
         if name.endswith("/variance") and tensors[name].min() < 0:
             raise BadFileError(
                 "has a negative variance", file=file, field=name, got=float(tensors[name].min()), expected="0 or more"

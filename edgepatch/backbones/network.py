@@ -51,7 +51,9 @@ def build(backbone: Backbone, behind: SiteLayer, *, size: int | None = None) -> 
 
 def training_form(backbone: Backbone) -> keras.Model:
     """The trunk with its batch norms, weights loaded."""
-    model = build(backbone, lambda site: layers.BatchNormalization(epsilon=backbone.plan.epsilon, name=f"{site.name}_BN"))
+    model = build(
+        backbone, lambda site: layers.BatchNormalization(epsilon=backbone.plan.epsilon, name=f"{site.name}_BN")
+    )
     for site in backbone.plan.sites:
         parts = [backbone.part(site, part) for part in ("gamma", "beta", "mean", "variance")]
         model.get_layer(f"{site.name}_BN").set_weights(parts)
@@ -101,5 +103,3 @@ def _site(backbone: Backbone, site: Site, x: Any, behind: SiteLayer) -> Any:
         x = layers.Conv2D(site.kernel[3], site.kernel[:2], **options)(x)
     x = behind(site)(x)
     return layers.ReLU(6.0, name=f"{site.name}_relu")(x) if site.relu6 else x
-
-

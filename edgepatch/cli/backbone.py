@@ -76,5 +76,11 @@ def patch(backbone: str, out: str, as_json: bool) -> None:
 
     own = files.read(backbone).own_patch()
     count = blob.write(own, out)
-    document = {"patch": out, "task": own.task, "classes": len(own.labels), "bytes": count, "backbone_id": own.backbone_id}
+    document = {
+        "patch": out,
+        "task": own.task,
+        "classes": len(own.labels),
+        "bytes": count,
+        "backbone_id": own.backbone_id,
+    }
     show(document, f"{out}: {own.task}, {len(own.labels)} classes, {kib(count)}", as_json)

@@ -50,7 +50,8 @@ def command(
         f"{row['first_result_ms']:.2f} ms with the first answer"
         for row in result["switch"]
     ]
-    lines.append(f"graph {kib(result['bytes']['graph'])}, " + ", ".join(
-        f"{name} {kib(size)}" for name, size in result["bytes"]["patches"].items()
-    ))
+    lines.append(
+        f"graph {kib(result['bytes']['graph'])}, "
+        + ", ".join(f"{name} {kib(size)}" for name, size in result["bytes"]["patches"].items())
+    )
     show(result, "\n".join(lines), as_json)

@@ -12,7 +12,11 @@ from edgepatch.errors import UsageError
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 mode_option = click.option(
-    "--mode", type=click.Choice(["auto", "bind", "bake"]), default="auto", show_default=True, help="How the patch is applied."
+    "--mode",
+    type=click.Choice(["auto", "bind", "bake"]),
+    default="auto",
+    show_default=True,
+    help="How the patch is applied.",
 )
 engine_option = click.option(
     "--engine",

@@ -20,7 +20,9 @@ from edgepatch.cli.common import json_option, kib, show
     show_default=True,
     help="Of the kernels; this version exports fp32.",
 )
-@click.option("--patch", "patches", metavar="FILE", multiple=True, help="Run this patch on the new graph against Keras.")
+@click.option(
+    "--patch", "patches", metavar="FILE", multiple=True, help="Run this patch on the new graph against Keras."
+)
 @click.option("--out", metavar="FILE", required=True, help="The graph to write.")
 @json_option
 def command(backbone: str, target: str, precision: str, patches: tuple[str, ...], out: str, as_json: bool) -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from edgepatch.cli.common import engine_option, json_option, mode_option, patch_option, runtime_with, show, table, threads_option
+from edgepatch.cli.common import (
+    engine_option,
+    json_option,
+    mode_option,
+    patch_option,
+    runtime_with,
+    show,
+    table,
+    threads_option,
+)
 
 
 @click.command()

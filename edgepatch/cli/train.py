@@ -13,7 +13,9 @@ from edgepatch.cli.common import json_option, kib, show
 @click.command()
 @click.argument("backbone", metavar="BACKBONE")
 @click.argument("data", metavar="DATA")
-@click.option("--patch", "kinds", metavar="KINDS", default="scale_bias", show_default=True, help="Patch kinds, joined by +.")
+@click.option(
+    "--patch", "kinds", metavar="KINDS", default="scale_bias", show_default=True, help="Patch kinds, joined by +."
+)
 @click.option("--out", metavar="FILE.epatch", required=True, help="The patch file; its report stands beside it.")
 @click.option("--epochs", type=int, default=0, help="Of the joint phase; by default the number of images decides.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
@@ -24,7 +26,9 @@ from edgepatch.cli.common import json_option, kib, show
 @click.option("--batch", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float, help="Peak of the joint phase.")
 @click.option("--weight-decay", type=float, help="Towards the backbone's own values.")
-@click.option("--stats", type=click.Choice(["frozen", "adapt"]), help="Batch norm statistics: the backbone's, or the task's.")
+@click.option(
+    "--stats", type=click.Choice(["frozen", "adapt"]), help="Batch norm statistics: the backbone's, or the task's."
+)
 @click.option("--patience", type=int, help="Epochs without a better validation result before stopping; 0: never.")
 @click.option("--no-flips", is_flag=True, help="No mirror images, even where they are found harmless.")
 @json_option

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edgepatch import imaging
+from edgepatch.data.folder import Files
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.imaging import Preprocessing
-from edgepatch.data.folder import Files
 from edgepatch.progress import Reporter
 
 MAX_UNREADABLE = 0.05  # of the files; past that the folder itself is in doubt

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from edgepatch import __version__, blob, contact_sheet, evaluation, files
+from edgepatch import blob, contact_sheet, evaluation, files
 from edgepatch.data import folder
 from edgepatch.demo import tasks
 from edgepatch.errors import EdgepatchError
 from edgepatch.progress import Quiet, Reporter
-from edgepatch.runtime import Runtime
+from edgepatch.runtime import Runtime, graph_file
 
 SIZE = 96
 EPOCHS = {"solar-defects": 10, "solar-type": 2, "digits": 4}
@@ -43,11 +44,9 @@ def demo(work: Path, reporter: Reporter, *, seed: int = 0) -> dict[str, Any]:
         report = json.loads(patch.with_suffix(".json").read_text())
         row = {"task": name, "patch_kib": patch.stat().st_size / 1024, "epochs": report["epochs"]}
         for graph in graphs:
-            with Runtime(graph) as runtime:
-                runtime.load(patch)
-                found = evaluation.evaluate(runtime, data[name] / "test", reporter=Quiet())
-            row |= {"images": found["images"], f"accuracy_{runtime.engine}": found["accuracy"]}
-        row["head_accuracy"] = _head_alone(name, patch, graphs[0], data[name] / "test", work)
+            found = _accuracy(graph, patch, data[name] / "test")
+            row |= {"images": found["images"], f"accuracy_{found['engine']}": found["accuracy"]}
+        row["head_accuracy"] = _accuracy(graphs[0], _head_file(patch), data[name] / "test")["accuracy"]
         rows.append(row)
         reporter.say(f"{name}: evaluated on {row['images']} held-out images through both graphs")
 
@@ -79,28 +78,29 @@ def _patch(name: str, backbone: Any, data: Path, work: Path, seed: int, reporter
     from edgepatch.training.recipe import Recipe
 
     path = work / f"{name}.epatch"
-    if path.exists() and _made_by_this_version(path, backbone.id):
+    if path.exists() and _is_of(path, backbone.id):
         reporter.say(f"{path}: there already")
         return path
     task = tasks.TASKS[name]
     reporter.say(f"\n{name}: {task.what} ({task.source}; {task.licence})")
     recipe = Recipe(seed=seed, epochs=EPOCHS[name])
-    trainer.train(backbone, data, "scale_bias", path, recipe=recipe, licence=task.licence, reporter=reporter)
+    result = trainer.train(backbone, data, "scale_bias", path, recipe=recipe, licence=task.licence, reporter=reporter)
+    blob.write(result.head_alone, _head_file(path))
     return path
 
 
-def _made_by_this_version(path: Path, backbone_id: str) -> bool:
+def _head_file(patch: Path) -> Path:
+    return patch.with_suffix(".head.epatch")
+
+
+def _is_of(path: Path, backbone_id: str) -> bool:
     try:
-        return blob.read(path).backbone_id == backbone_id and path.with_suffix(".json").exists()
+        return all(blob.read(file).backbone_id == backbone_id for file in (path, _head_file(path)))
     except EdgepatchError:
         return False
 
 
 def _graph(target: str, backbone: Any, work: Path, reporter: Reporter) -> Path:
-    import importlib
-
-    from edgepatch.runtime import graph_file
-
     path = work / f"mobilenet_v2.{target}"
     try:
         if graph_file.read(path).backbone_id == backbone.id:
@@ -112,19 +112,19 @@ def _graph(target: str, backbone: Any, work: Path, reporter: Reporter) -> Path:
     return path
 
 
-def _head_alone(name: str, patch: Path, graph: Path, test: Path, work: Path) -> float:
-    """Held-out accuracy of the head that training found before it touched the backbone's scales."""
-    head = work / f"{name}.head.epatch"
+def _accuracy(graph: Path, patch: Path, test: Path) -> dict[str, Any]:
     with Runtime(graph) as runtime:
-        runtime.load(head)
-        return float(evaluation.evaluate(runtime, test, reporter=Quiet())["accuracy"])
+        runtime.load(patch)
+        return evaluation.evaluate(runtime, test, reporter=Quiet())
 
 
 def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str, Any]:
     """Median time of `use`, and of `use` with the first answer, round and round all tasks."""
     with Runtime(graph) as runtime:
         names = [runtime.load(patch) for patch in patches]
-        pictures = dict(zip(names, [*(_some(data[name], 1)[0] for name in names[:-1]), tasks.photographs()[0]], strict=True))
+        pictures = dict(
+            zip(names, [*(_some(data[name], 1)[0] for name in names[:-1]), tasks.photographs()[0]], strict=True)
+        )
         uses, answers = [], []
         for _ in range(20):
             for name in names:
@@ -140,18 +140,21 @@ def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str
             "mode": runtime.mode,
             "switch_us": round(statistics.median(uses) * 1e6, 1),
             "switch_and_answer_ms": round(statistics.median(answers) * 1e3, 2),
-            "version": __version__,
         }
 
 
-def _answers(graph: Path, patches: dict[str, Path], imagenet: Path, data: dict[str, Path]) -> list[tuple[str, str, str]]:
+def _answers(
+    graph: Path, patches: dict[str, Path], imagenet: Path, data: dict[str, Path]
+) -> list[tuple[str, str, str]]:
     found = []
     with Runtime(graph) as runtime:
         for name, patch in [*patches.items(), ("imagenet", imagenet)]:
             runtime.use(runtime.load(patch))
             for picture in _some(data[name], PICTURES_A_TASK) if name in data else tasks.photographs():
                 answer = runtime.predict(picture)
-                right = "" if name not in data or answer.label == picture.parent.name else f", not {picture.parent.name}"
+                right = (
+                    "" if name not in data or answer.label == picture.parent.name else f", not {picture.parent.name}"
+                )
                 found.append((str(picture), name, f"{answer.label} {answer.score:.0%}{right}"))
     return found
 

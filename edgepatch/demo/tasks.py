@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -82,13 +83,17 @@ def prepare(name: str, work: Path) -> Path:
 def photographs() -> list[Path]:
     """Photographs for the task the backbone was pretrained for."""
     sklearn = require("sklearn", extra="demo", why="the demo's photographs")
-    return sorted((Path(sklearn.__file__).parent / "datasets" / "images").glob("*.jpg"))
+    return sorted((_home(sklearn) / "datasets" / "images").glob("*.jpg"))
+
+
+def _home(package: ModuleType) -> Path:
+    return Path(str(package.__file__)).parent
 
 
 def _cells(name: str) -> Iterator[tuple[str, Path]]:
     """Electroluminescence photographs of solar cells: PATH PROBABILITY-OF-A-DEFECT TYPE."""
     package = require("elpv_dataset", extra="demo", why="the demo's solar cells")
-    root = Path(package.__file__).parent / "data"
+    root = _home(package) / "data"
     with open(root / "labels.csv", newline="") as table:
         for path, probability, kind in csv.reader((" ".join(line.split()) for line in table), delimiter=" "):
             if name == "solar-type":

@@ -31,7 +31,9 @@ def parse(text: str) -> tuple[tuple[Body, ...], Head]:
     names = text.split("+")
     for name in names:
         if name not in known:
-            raise UsageError("there is no such patch kind", field="--patch", got=name, expected=", ".join(sorted(known)))
+            raise UsageError(
+                "there is no such patch kind", field="--patch", got=name, expected=", ".join(sorted(known))
+            )
         if names.count(name) > 1:
             raise UsageError("a patch kind is named twice", field="--patch", got=text)
     bodies = tuple(kind for name in names if isinstance(kind := known[name], Body))

@@ -19,7 +19,7 @@ class Body(abc.ABC):
 
     @abc.abstractmethod
     def behind(self, backbone: Backbone) -> SiteLayer:
-        """What makes the layer to train behind each site's convolution; at the start it is the backbone's batch norm."""
+        """Makes the layer to train behind each site's convolution; at the start it is the backbone's batch norm."""
 
     @abc.abstractmethod
     def tensors(self, model: keras.Model, backbone: Backbone) -> Tensors:

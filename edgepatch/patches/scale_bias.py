@@ -36,13 +36,13 @@ class Change(keras.layers.Layer):
 
     def __init__(self, start: Tensors, step: Tensors, unit: np.ndarray, **options: Any) -> None:
         super().__init__(**options)
-        self.constants = {"start": start, "step": step, "unit": unit}
+        self.constants = start, step, unit
         self.d = self.add_weight(shape=unit.shape, initializer="zeros", name="d")
         self.c = self.add_weight(shape=unit.shape, initializer="zeros", name="c")
 
     def folded(self, d: Any, c: Any, cut: slice = slice(None)) -> tuple[Any, Any]:
         """Scale and bias of the channels of `cut`."""
-        start, step, unit = self.constants["start"], self.constants["step"], self.constants["unit"]
+        start, step, unit = self.constants
         scale = start["scale"][cut] + d[cut] * step["scale"][cut]
         return scale, start["bias"][cut] + d[cut] * step["bias"][cut] + c[cut] * unit[cut]
 

@@ -184,14 +184,18 @@ class Runtime:
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _find(self, task: str | None) -> _Loaded:
         if task is None:
             raise UsageError("no patch is loaded", mend='runtime.load("FILE.epatch")')
         if task not in self._loaded:
-            raise UsageError("this task is not loaded", field="task", got=task, expected=", ".join(self._loaded) or "none")
+            raise UsageError(
+                "this task is not loaded", field="task", got=task, expected=", ".join(self._loaded) or "none"
+            )
         return self._loaded[task]
 
     def _switch(self, loaded: _Loaded) -> None:
@@ -235,7 +239,9 @@ def check(graph: Graph, patch: Patch, file: object) -> dict[str, np.ndarray]:
         if name not in graph.inputs:
             raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
         shape = graph.inputs[name]
-        if len(shape) != value.ndim or any(side not in (None, got) for side, got in zip(shape, value.shape, strict=True)):
+        if len(shape) != value.ndim or any(
+            side not in (None, got) for side, got in zip(shape, value.shape, strict=True)
+        ):
             raise mismatch("has a tensor of another shape than the graph takes", name, str(value.shape), str(shape))
         values[name] = value
     if missing := [name for name in graph.inputs if name not in values]:

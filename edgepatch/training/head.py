@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from edgepatch.data.pictures import Pictures
 from edgepatch.imaging import Preprocessing
 from edgepatch.metrics import accuracy, cross_entropy, log_sum_exp
-from edgepatch.data.pictures import Pictures
 
 DECAYS = (1e-5, 1e-4, 1e-3, 1e-2)  # L2 on the standardised features' weights; validation chooses
 STEPS = 600
@@ -93,11 +93,15 @@ def _descend(
         for index, slope in enumerate(slopes):
             first[index] = 0.9 * first[index] + 0.1 * slope
             second[index] = 0.999 * second[index] + 0.001 * slope**2
-            theta[index] -= rate * (first[index] / (1 - 0.9**step)) / (np.sqrt(second[index] / (1 - 0.999**step)) + 1e-8)
+            theta[index] -= (
+                rate * (first[index] / (1 - 0.9**step)) / (np.sqrt(second[index] / (1 - 0.999**step)) + 1e-8)
+            )
     return theta[0].astype(np.float32), theta[1].astype(np.float32)
 
 
-def harmless_mirrors(trunk: keras.Model, head: LinearHead, val: Pictures, preprocessing: Preprocessing) -> dict[str, bool]:
+def harmless_mirrors(
+    trunk: keras.Model, head: LinearHead, val: Pictures, preprocessing: Preprocessing
+) -> dict[str, bool]:
     """Which mirror images leave the label as it is, as far as the head can tell: it loses less than 2 points on them.
 
     A digit upside down is another digit; a fault in a steel plate is not. At most 256 validation images are looked at.

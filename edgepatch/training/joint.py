@@ -15,13 +15,13 @@ import keras
 import numpy as np
 
 from edgepatch import files
+from edgepatch.data.pictures import Pictures
 from edgepatch.imaging import Preprocessing
+from edgepatch.metrics import accuracy, cross_entropy
+from edgepatch.progress import Reporter
 from edgepatch.training import pipeline
 from edgepatch.training.head import predict
-from edgepatch.metrics import accuracy, cross_entropy
-from edgepatch.data.pictures import Pictures
 from edgepatch.training.pipeline import Augmentation
-from edgepatch.progress import Reporter
 from edgepatch.training.recipe import Recipe
 
 
@@ -72,7 +72,8 @@ def fit(
         optimizer,
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",  # XLA on a CPU trains six times slower than TensorFlow's own kernels
+        jit_compile=keras.backend.backend()
+        == "jax",  # XLA on a CPU trains six times slower than TensorFlow's own kernels
     )
     optimizer.build(model.trainable_variables)
     state = _restore(checkpoint, fingerprint, model, optimizer) or State()

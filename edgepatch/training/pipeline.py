@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgepatch.imaging import Preprocessing
 from edgepatch.data.pictures import Pictures
+from edgepatch.imaging import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,9 @@ def batches(
     def prepare(step: tf.Tensor, indices: tf.Tensor) -> Any:
         pixels = tf.numpy_function(gather, [indices], tf.uint8)
         pixels.set_shape((None, preprocessing.size, preprocessing.size, 3))
-        images = augment(tf.cast(pixels, tf.float32), augmentation, seed=(seed * 100_003 + epoch, tf.cast(step, tf.int32)))
+        images = augment(
+            tf.cast(pixels, tf.float32), augmentation, seed=(seed * 100_003 + epoch, tf.cast(step, tf.int32))
+        )
         chosen = tf.gather(labels, indices)
         inputs = images * tf.constant(preprocessing.scale, tf.float32) + tf.constant(preprocessing.offset, tf.float32)
         return inputs, tf.one_hot(chosen, classes), tf.gather(tf.constant(weights, tf.float32), chosen)

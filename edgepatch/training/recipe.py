@@ -59,7 +59,10 @@ class Recipe:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise UsageError(
-                    "is out of range", field=f"--{name.replace('_', '-')}", got=getattr(self, name), expected=f"{low} to {high}"
+                    "is out of range",
+                    field=f"--{name.replace('_', '-')}",
+                    got=getattr(self, name),
+                    expected=f"{low} to {high}",
                 )
         if self.stats not in STATS:
             raise UsageError("is unknown", field="--stats", got=self.stats, expected=" or ".join(STATS))

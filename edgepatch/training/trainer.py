@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -13,22 +14,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from edgepatch import blob, patches
+from edgepatch import blob, metrics, patches
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
+from edgepatch.data import folder, pictures
+from edgepatch.data.pictures import Pictures
 from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.imaging import Preprocessing
 from edgepatch.patches import Body, Head
 from edgepatch.patches.scale_bias import ScaleBias
-from edgepatch import metrics
-from edgepatch.data import folder, pictures
-from edgepatch.training import head, joint
-from edgepatch.training.joint import State
-from edgepatch.data.pictures import Pictures
-from edgepatch.training.pipeline import Augmentation
 from edgepatch.progress import Reporter, Terminal
+from edgepatch.training import head, joint
+from edgepatch.training import report as report_files
+from edgepatch.training.joint import State
+from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
 
 
@@ -38,11 +39,13 @@ class Result:
 
     Attributes:
         patch: the patch as written.
-        path: where.
+        head_alone: the same task with its head only: the baseline.
+        path: of the patch file.
         report: what the report file says.
     """
 
     patch: Patch
+    head_alone: Patch
     path: Path
     report: dict[str, Any]
 
@@ -103,16 +106,18 @@ def train(
         for images in (train_set, val_set)
     ]
     alone = head.fit(inputs[0], train_set.labels, inputs[1], val_set.labels, weights, recipe.seed)
-    head_accuracy = metrics.accuracy(alone.val_logits, val_set.labels)
-    reporter.say(f"head alone: validation {head_accuracy:.3f}")
+    reporter.say(f"head alone: validation {metrics.accuracy(alone.val_logits, val_set.labels):.3f}")
     mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
     augmentation = Augmentation(recipe.zoom, recipe.light, **mirrors)
 
+    def deployed(tensors: Tensors) -> _Candidate:
+        stored = {name: value.astype(np.float16) for name, value in tensors.items()}
+        return _Candidate(stored, _logits(trunk, basis, stored, val_set, preprocessing), val_set.labels)
+
+    # statistics of the task's own change the backbone's scales, even under a head alone
     own = basis.defaults() if bodies else {}
-    fallback = _stored({**own, "head_kernel": alone.kernel, "head_bias": alone.bias})
-    tensors, logits, state = fallback, _logits(trunk, basis, fallback, val_set, preprocessing), State()
-    baseline = (metrics.accuracy(logits, val_set.labels), -metrics.cross_entropy(logits, val_set.labels))
-    fell_back = False
+    baseline = best = deployed({**own, "head_kernel": alone.kernel, "head_bias": alone.bias})
+    state = State()
     checkpoint = out.with_suffix(".resume")
     if bodies:
         model = _joint_model(basis, bodies[0], top, len(classes), alone)
@@ -129,21 +134,16 @@ def train(
             reporter=reporter,
         )
         prove_frozen(model, backbone)
-        trained = _stored({**bodies[0].tensors(model, basis), **top.tensors(model.get_layer("head"))})
-        trained_logits = _logits(trunk, basis, trained, val_set, preprocessing)
-        score = (metrics.accuracy(trained_logits, val_set.labels), -metrics.cross_entropy(trained_logits, val_set.labels))
-        fell_back = score[0] < baseline[0]
-        if not fell_back:
-            tensors, logits = trained, trained_logits
-        else:
+        trained = deployed({**bodies[0].tensors(model, basis), **top.tensors(model.get_layer("head"))})
+        best = max(trained, baseline, key=lambda candidate: candidate.score)
+        if best is baseline:
             reporter.say("the patch is no better than its head alone on the validation images: the head alone is kept")
 
-    accuracy = metrics.accuracy(logits, val_set.labels)
     figures = {
-        "accuracy": accuracy,
-        "balanced_accuracy": metrics.balanced_accuracy(logits, val_set.labels),
-        "head_accuracy": baseline[0],
-        "fell_back_to_head": fell_back,
+        "accuracy": best.score[0],
+        "balanced_accuracy": metrics.balanced_accuracy(best.logits, val_set.labels),
+        "head_accuracy": baseline.score[0],
+        "fell_back_to_head": bool(bodies) and best is baseline,
         "epochs": state.epoch,
         "train_images": len(train_set),
         "val_images": len(val_set),
@@ -152,10 +152,10 @@ def train(
     patch = Patch(
         task=task or out.stem,
         backbone_id=backbone.id,
-        kinds=_manifest(bodies, top, tensors),
+        kinds=_manifest(bodies, top, best.tensors),
         labels=classes,
         input=preprocessing,
-        tensors=tensors,
+        tensors=best.tensors,
         sites=bodies[0].sites(backbone) if bodies else {},
         decode=top.decode(),
         metrics=figures,
@@ -163,30 +163,44 @@ def train(
         version=blob.next_version(out, task or out.stem),
     )
     size = blob.write(patch, out)
-    seconds = time.monotonic() - start
     report = {
         **figures,
         "patch": str(out),
         "task": patch.task,
         "kinds": patch.kind,
         "bytes": size,
-        "seconds": round(seconds, 2),
+        "seconds": round(time.monotonic() - start, 2),
         "backbone_id": backbone.id,
-        "trained_parameters": int(sum(value.size for value in tensors.values())),
-        "backbone_parameters": int(sum(value.size for name, value in backbone.tensors.items() if name.endswith("/kernel"))),
+        "trained_parameters": sum(value.size for value in best.tensors.values()),
+        "backbone_parameters": sum(backbone.part(site, "kernel").size for site in backbone.plan.sites),
         "recipe": recipe.to_json(),
         "augmentation": dataclasses.asdict(augmentation),
         "classes": list(classes),
         "class_images": train_set.files.counts().tolist(),
         "skipped": [*train_set.skipped, *val_set.skipped],
         "history": state.history,
-        "confusion": metrics.confusion(logits, val_set.labels, len(classes)).tolist(),
+        "confusion": metrics.confusion(best.logits, val_set.labels, len(classes)).tolist(),
     }
-    from edgepatch.training import report as report_files
-
     report_files.write(report, out)
     checkpoint.unlink(missing_ok=True)
-    return Result(patch, out, report)
+    head_alone = dataclasses.replace(
+        patch, kinds=_manifest(bodies, top, baseline.tensors), tensors=baseline.tensors, metrics={}
+    )
+    return Result(patch, head_alone, out, report)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A patch that might be written: its tensors as the file keeps them, and their logits on the validation images."""
+
+    tensors: Tensors
+    logits: np.ndarray
+    labels: np.ndarray
+
+    @functools.cached_property
+    def score(self) -> tuple[float, float]:
+        """Accuracy, then the lower cross entropy."""
+        return metrics.accuracy(self.logits, self.labels), -metrics.cross_entropy(self.logits, self.labels)
 
 
 def adapt(
@@ -235,11 +249,6 @@ def _joint_model(basis: Backbone, body: Body, top: Head, classes: int, alone: he
     model = keras.Model(trunk.input, layer(trunk.output))
     layer.set_weights([alone.kernel, alone.bias])
     return model
-
-
-def _stored(tensors: Tensors) -> Tensors:
-    """As the file keeps them: half precision. What is measured from here on is what the device will run."""
-    return {name: value.astype(np.float16) for name, value in tensors.items()}
 
 
 def _logits(

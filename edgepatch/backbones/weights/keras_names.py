@@ -77,9 +77,8 @@ def load_model(path: str | os.PathLike[str]) -> Tensors:
     try:
         return of_model(keras.models.load_model(path, compile=False, safe_mode=True))
     except Exception as error:
-        if Path(path).suffix in (".h5", ".hdf5"):
-            if weights := _h5_weights(path):
-                return weights
+        if Path(path).suffix in (".h5", ".hdf5") and (weights := _h5_weights(path)):
+            return weights
         raise BadFileError(f"is not a Keras model that can be read: {error}", file=path) from error
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
-import math
 import pickle
 import zipfile
 from typing import Any
@@ -103,8 +102,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tens
     if not isinstance(storage, _Storage) or type(offset) is not int or offset < 0:
         raise ValueError("a tensor without a storage")
     shape = tuple(int(side) for side in size)
-    contiguous = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    if any(side < 0 for side in shape) or (math.prod(shape) and tuple(stride) != contiguous):
+    contiguous = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
+    if any(side < 0 for side in shape) or (0 not in shape and tuple(stride) != contiguous):
         raise ValueError(f"a tensor of shape {shape} with strides {stride}")
     return _Tensor(storage, offset, shape)
 
@@ -115,7 +114,7 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 
 def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
     values = np.frombuffer(storages[tensor.storage.key], tensor.storage.dtype)
-    end = tensor.offset + math.prod(tensor.shape)
+    end = tensor.offset + int(np.prod(tensor.shape))
     if values.size != tensor.storage.size or end > values.size:
         raise ValueError(f"storage {tensor.storage.key} holds {values.size} values, {tensor.storage.size} expected")
     return values[tensor.offset : end].reshape(tensor.shape)

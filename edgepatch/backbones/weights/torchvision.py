@@ -41,7 +41,9 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
     for site in plan.sites:
         convolution, norm = _names(site.block, site.placement, site.name)
         kernel = take(f"{convolution}.weight")  # (out, in, h, w), or (channels, 1, h, w) where depthwise
-        found[f"{site.name}/kernel"] = np.ascontiguousarray(kernel.transpose((2, 3, 0, 1) if site.depthwise else (2, 3, 1, 0)))
+        found[f"{site.name}/kernel"] = np.ascontiguousarray(
+            kernel.transpose((2, 3, 0, 1) if site.depthwise else (2, 3, 1, 0))
+        )
         for part, torch_part in _PARTS.items():
             found[f"{site.name}/{part}"] = take(f"{norm}.{torch_part}")
     if "classifier.1.weight" in state:
@@ -54,7 +56,7 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
 def _names(block: int, placement: str, name: str) -> tuple[str, str]:
     if placement in ("stem", "top"):
         return f"features.{block}.0", f"features.{block}.1"
-    first = name == "expanded_conv_depthwise" or name == "expanded_conv_project"  # the one block that does not expand
+    first = name.startswith("expanded_conv_")  # the one block that does not expand
     step = {"expand": 0, "depthwise": 1, "project": 2}[placement] - first
     prefix = f"features.{block}.conv"
     if placement == "project":

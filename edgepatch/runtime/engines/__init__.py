@@ -49,7 +49,10 @@ def choose(graph: Graph, name: str | None) -> str:
     if name is not None and ENGINES[name][1] != graph.format:
         fitting = [engine for engine, (_, kind, _, _) in ENGINES.items() if kind == graph.format]
         raise UsageError(
-            f"this engine does not run .{graph.format} graphs", field="--engine", got=name, expected=" or ".join(fitting)
+            f"this engine does not run .{graph.format} graphs",
+            field="--engine",
+            got=name,
+            expected=" or ".join(fitting),
         )
     candidates = [name] if name else [engine for engine, (_, kind, _, _) in ENGINES.items() if kind == graph.format]
     for engine in candidates:

@@ -1,0 +1,62 @@
+"""edgepatch demo: the main job from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepatch.cli.common import json_option, show, table
+
+
+@click.command()
+@click.option("--work", metavar="DIR", default="edgepatch-demo", show_default=True, help="Where everything is kept.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the training.")
+@json_option
+def command(work: str, seed: int, as_json: bool) -> None:
+    """Train several tasks on real images, export one graph, evaluate every task through the device runtime.
+
+    Takes about five minutes on two cores; run again, it goes on from what is there. Needs the extras [train], [onnx]
+    and [demo], and the offline ImageNet weights.
+
+    \b
+    edgepatch demo --work build/demo
+    """
+    from edgepatch.errors import require
+
+    require("tensorflow", extra="train", why="the demo's training")
+    require("onnxruntime", extra="onnx", why="the demo's ONNX graph")
+    require("elpv_dataset", extra="demo", why="the demo's solar cells")
+    from edgepatch.demo import demo, tasks
+    from edgepatch.progress import Terminal
+
+    result = demo.demo(Path(work), Terminal(), seed=seed)
+    cells = [["task", "test images", "head alone", "patch", "through ONNX", "patch size"]]
+    cells += [
+        [
+            row["task"],
+            str(row["images"]),
+            f"{row['head_accuracy']:.1%}",
+            f"{row['accuracy_litert']:.1%}",
+            f"{row['accuracy_onnx']:.1%}",
+            f"{row['patch_kib']:.0f} KiB",
+        ]
+        for row in result["rows"]
+    ]
+    cells.append(["imagenet", "", "", "(as pretrained)", "", f"{result['imagenet_patch_kib']:.0f} KiB"])
+    dedicated = result["graphs"]["mobilenet_v2.tflite"] / 2**20
+    lines = [
+        "",
+        table(cells),
+        "",
+        f"One shared graph for all of them: {dedicated:.1f} MiB. A dedicated model: as much again for each task.",
+        *(
+            f"Switching among {len(cells) - 1} tasks, {row['engine']}: {row['switch_us']:.0f} us, "
+            f"{row['switch_and_answer_ms']:.1f} ms with reading and answering a picture"
+            for row in result["switching"]
+        ),
+        f"Pictures with their answers: {result['contact_sheet']}",
+        "Data: " + "; ".join(sorted({f"{task.source}, {task.licence}" for task in tasks.TASKS.values()})),
+        f"{result['seconds']:.0f} s",
+    ]
+    show(result, "\n".join(lines), as_json)
