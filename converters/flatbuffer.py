@@ -1,7 +1,8 @@
 """Metadata into a .tflite without repacking it.
 
-The Python flatbuffer packer loses the 16-byte alignment of the kernels. Offsets in a flatbuffer point forward only, so
-a new Model table in front can point at every part of the old file, which stays as it is behind it.
+Repacking would copy every kernel through Python objects and lay it down elsewhere. Offsets in a flatbuffer point
+forward only, so a new Model table in front can point at every part of the old file, which stays as it is behind it,
+shifted by a multiple of `ALIGNMENT`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,10 +153,10 @@ def _save(
 def _restore(
     checkpoint: Path, fingerprint: str, model: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> State | None:
-    if not os.path.exists(checkpoint):
+    if not checkpoint.exists():
         return None
     try:
-        with np.load(checkpoint, allow_pickle=False) as saved:
+        with np.load(io.BytesIO(checkpoint.read_bytes()), allow_pickle=False) as saved:
             facts = json.loads(saved["facts"].tobytes())
             if facts["fingerprint"] != fingerprint:
                 return None

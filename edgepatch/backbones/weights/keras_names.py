@@ -42,7 +42,8 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
         return np.ascontiguousarray(state[name], np.float32)
 
     for site in plan.sites:
-        found[f"{site.name}/kernel"] = take(f"{site.name}/{'depthwise_kernel' if site.depthwise else 'kernel'}")
+        older = f"{site.name}/depthwise_kernel"  # as Keras 2 called it
+        found[f"{site.name}/kernel"] = take(older if older in state else f"{site.name}/kernel")
         norm = {"Conv1": "bn_Conv1", "Conv_1": "Conv_1_bn"}.get(site.name, f"{site.name}_BN")
         for part, keras_part in _PARTS.items():
             found[f"{site.name}/{part}"] = take(f"{norm}/{keras_part}")

@@ -1,0 +1,123 @@
+"""Shared parts: a tiny random backbone with its graphs, real little pictures, and the folder of shared image sets."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what frameworks warn of when imported is not ours to fail on
+    import tensorflow  # noqa: F401
+
+from edgepatch import blob
+from edgepatch.backbones import backbone as backbones
+from edgepatch.backbones import weights
+from edgepatch.backbones.backbone import Backbone
+from edgepatch.blob import Patch
+from edgepatch.converters import onnx, tflite
+from edgepatch.demo import tasks
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """../shared/data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the shared image sets are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def offline_weights() -> Path:
+    path = weights._offline_path()
+    if path is None:
+        pytest.skip(f"{weights.OFFLINE_PACKAGE} is not installed")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbone:
+    """A narrow MobileNetV2 with random weights, 32 px."""
+    return weights.create("mobilenet_v2", alpha=0.1, size=32, source="random", seed=1)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny: Backbone, folder: Path) -> Path:
+    backbones.write(tiny, folder / "tiny.backbone")
+    return folder / "tiny.backbone"
+
+
+@pytest.fixture(scope="session")
+def graphs(tiny: Backbone, folder: Path) -> dict[str, Path]:
+    """The tiny backbone's shared graphs, by format."""
+    made = {"tflite": tflite.export(tiny), "onnx": onnx.export(tiny)}
+    for kind, data in made.items():
+        (folder / f"tiny.{kind}").write_bytes(data)
+    return {kind: folder / f"tiny.{kind}" for kind in made}
+
+
+@pytest.fixture(scope="session")
+def patches(tiny: Backbone, folder: Path) -> list[Path]:
+    """Three tasks of the tiny backbone with 3, 10 and 3 classes."""
+    paths = []
+    for seed, classes in enumerate((3, 10, 3)):
+        paths.append(folder / f"task{seed}.epatch")
+        blob.write(make_patch(tiny, seed, classes), paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    """1797 handwritten digits as PNG files, with their labels."""
+    return list(tasks._digits(tmp_path_factory.mktemp("digits")))
+
+
+@pytest.fixture
+def digits(digit_files: list[tuple[str, Path]], tmp_path: Path) -> Iterator[Path]:
+    """DATA/0, DATA/1 and DATA/7 with 24 real pictures each."""
+    for name in ("0", "1", "7"):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        for path in [path for label, path in digit_files if label == name][:24]:
+            (tmp_path / "digits" / name / path.name).write_bytes(path.read_bytes())
+    yield tmp_path / "digits"
+
+
+def make_patch(backbone: Backbone, seed: int, classes: int, task: str | None = None) -> Patch:
+    """A patch that changes every site a little and has a random head."""
+    rng = np.random.default_rng(seed)
+    own = backbone.defaults()
+    tensors = {
+        "scale": own["scale"] * rng.uniform(0.8, 1.2, own["scale"].shape),
+        "bias": own["bias"] + rng.normal(0, 0.1, own["bias"].shape),
+        "head_kernel": rng.normal(0, 0.1, (backbone.plan.features, classes)),
+        "head_bias": rng.normal(0, 0.1, classes),
+    }
+    return Patch(
+        task=task or f"task{seed}",
+        backbone_id=backbone.id,
+        kinds={"scale_bias": ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
+        labels=tuple(f"class {index}" for index in range(classes)),
+        input=backbone.input,
+        tensors={name: value.astype(np.float16) for name, value in tensors.items()},
+        sites={"placement": "all", "channels": backbone.plan.channels},
+        decode={"head": "classifier", "activation": "softmax"},
+        metrics={"accuracy": 0.5},
+    )
+
+
+def pictures(count: int, size: int = 40, seed: int = 0) -> list[np.ndarray]:
+    """Noise pictures, uint8 (size, size, 3)."""
+    return list(np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8))
