@@ -16,12 +16,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what frameworks warn of when imported is not ours to fail on
     import tensorflow  # noqa: F401
 
+from edgepatch.converters import onnx, tflite
+
 from edgepatch import blob
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
-from edgepatch.converters import onnx, tflite
 from edgepatch.demo import tasks
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

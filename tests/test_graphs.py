@@ -12,11 +12,11 @@ import onnx as onnx_library
 import pytest
 import reference
 from conftest import make_patch, pictures
+from edgepatch.converters import flatbuffer, onnx, parity, tflite
 from tensorflow.lite.tools import flatbuffer_utils
 
 from edgepatch import Runtime, blob
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.converters import flatbuffer, onnx, parity, tflite
 from edgepatch.errors import BadFileError, MismatchError, UsageError
 from edgepatch.runtime import engines, graph_file
 
@@ -29,11 +29,11 @@ def test_every_patch_answers_as_keras_and_numpy_do(
         for path in patches:
             patch = blob.read(path)
             runtime.use(runtime.load(path))
-            for picture in pictures(5):
-                image = patch.input(picture)
-                got = runtime.predict(picture).logits[None]
-                np.testing.assert_allclose(got, parity.keras_logits(tiny, patch, image), atol=1e-4)
-                np.testing.assert_allclose(got, reference.logits(tiny, patch.values(), image), atol=3e-4)
+            images = np.concatenate([patch.input(picture) for picture in pictures(5)])
+            got = np.stack([runtime.predict(picture).logits for picture in pictures(5)])
+            np.testing.assert_allclose(got, parity.keras_logits(tiny, patch, images), atol=1e-4)
+            for row, image in zip(got, images, strict=True):
+                np.testing.assert_allclose(row, reference.logits(tiny, patch.values(), image[None])[0], atol=3e-4)
 
 
 def test_tflite_runtime_answers_alike_in_a_process_of_its_own(graphs: dict[str, Path], patches: list[Path]) -> None:
@@ -124,7 +124,7 @@ def test_standard_tools_open_the_graphs(graphs: dict[str, Path]) -> None:
 
 
 def test_kernels_stay_aligned_and_untouched(tiny: Backbone, graphs: dict[str, Path]) -> None:
-    """Metadata goes in front of the model: what the converter aligned stays aligned, and kernels are there byte for byte."""
+    """Metadata goes in front of the model: what was aligned stays so, and kernels are there byte for byte."""
     data = graphs["tflite"].read_bytes()
     model = graph_file.root(data)
     spans = [graph_file.Table(data, at).span(0) for at in model.tables(graph_file.MODEL_BUFFERS)]

@@ -191,7 +191,8 @@ def test_adapted_statistics_are_those_of_the_images(tiny: Backbone, digits: Path
         == tiny.tensors["Conv1/kernel"].astype(np.float32).tobytes()
     )
     inputs = tiny.input.normalise(images.pixels[np.sort(np.random.default_rng([0, 0xADA]).permutation(72)[:64])])
-    seen = keras.Model(*(lambda m: (m.input, m.get_layer("Conv1").output))(network.training_form(tiny)))(inputs)
+    model = network.training_form(tiny)
+    seen = keras.Model(model.input, model.get_layer("Conv1").output)(inputs)
     np.testing.assert_allclose(adapted.tensors["Conv1/mean"], np.mean(seen, axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(adapted.tensors["Conv1/variance"], np.var(seen, axis=(0, 1, 2)), rtol=1e-2, atol=1e-4)
 
