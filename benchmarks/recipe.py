@@ -1,14 +1,13 @@
 """Which parametrisation and recipe of scale_bias win on every set: the runs behind docs/recipe.md.
 
     python benchmarks/recipe.py run GRID     # resumable: finished runs are kept in benchmarks/results/recipe.jsonl
-    python benchmarks/recipe.py table
+    python benchmarks/tables.py recipe accuracy
 
-Choices are made on `accuracy` (validation). `test_accuracy` is computed for grids that report only.
+Choices are made on validation accuracy; only the grid `final`, which reports, looks at the test images.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -53,6 +52,7 @@ def runs(grid: str) -> list[dict[str, Any]]:
     wanted = GRIDS[grid]
     return [
         {
+            "grid": grid,
             "set": name,
             "recipe": wanted["base"] | tried,
             "limit": wanted["limit"],
@@ -94,6 +94,7 @@ def run(grid: str) -> None:
         line["best_joint_accuracy"] = max((entry["val_accuracy"] for entry in report["history"]), default=None)
         if wanted["test"]:
             line |= tested(backbone, result.patch, data)
+            line["head_test_accuracy"] = tested(backbone, result.head_alone, data)["test_accuracy"]
         line["seconds"] = round(time.monotonic() - start, 1)
         with RESULTS.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -115,21 +116,27 @@ def tested(backbone: Any, patch: Any, data: Path) -> dict[str, float]:
     return {"test_accuracy": metrics.accuracy(logits, images.labels), "test_images": len(images)}
 
 
-def table() -> None:
-    """One line a recipe: the gain over the head alone on each set, in points, and the mean."""
-    rows: dict[str, dict[str, list[float]]] = {}
+def table() -> str:
+    """A row for each parametrisation: points of validation accuracy over the head alone, before any falling back."""
+    gains: dict[tuple[str, float], dict[str, float]] = {}
     for line in finished():
-        recipe = dataclasses.asdict(Recipe(**line["run"]["recipe"]))
-        changed = {k: v for k, v in recipe.items() if k in line["run"]["recipe"] and k not in ("seed", "flips")}
-        gain = 100 * (line["best_joint_accuracy"] - line["head_accuracy"])
-        rows.setdefault(json.dumps(changed), {}).setdefault(line["run"]["set"], []).append(gain)
-    print("| recipe | " + " | ".join(SETS) + " | mean | worst |")
-    print("|---" * (len(SETS) + 3) + "|")
-    for recipe, gains in rows.items():
-        means = [np.mean(gains[name]) if name in gains else np.nan for name in SETS]
-        cells = [f"{gain:+.1f}" for gain in [*means, np.nanmean(means), np.nanmin(means)]]
-        print(f"| {recipe} | " + " | ".join(cells) + " |")
+        if line["run"]["grid"] == "form":
+            key = line["run"]["recipe"]["form"], line["run"]["recipe"]["learning_rate"]
+            gains.setdefault(key, {})[line["run"]["set"]] = 100 * (line["best_joint_accuracy"] - line["head_accuracy"])
+    rows = [
+        "| trained | peak learning rate | " + " | ".join(SETS) + " | mean | worst |",
+        "|---" * (len(SETS) + 4) + "|",
+    ]
+    for (form, rate), found in sorted(gains.items()):
+        cells = [f"{found[name]:+.1f}" if name in found else "" for name in SETS]
+        rows.append(
+            f"| {form} | {rate:g} | {' | '.join(cells)} | {np.mean(list(found.values())):+.1f} | {min(found.values()):+.1f} |"
+        )
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    {"run": lambda: run(sys.argv[2]), "table": table}[sys.argv[1]]()
+    if sys.argv[1:2] != ["run"] or len(sys.argv) != 3 or sys.argv[2] not in (*GRIDS, "all"):
+        sys.exit(f"usage: python benchmarks/recipe.py run {'|'.join([*GRIDS, 'all'])}")
+    for chosen in GRIDS if sys.argv[2] == "all" else [sys.argv[2]]:
+        run(chosen)
