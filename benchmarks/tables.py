@@ -23,12 +23,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import recipe
+from edgepatch.converters import onnx, parity, tflite
 
-from edgepatch import Runtime, bench, blob, imaging
+import recipe
+from edgepatch import Runtime, blob, imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import network, weights
-from edgepatch.converters import onnx, parity, tflite
 from edgepatch.data import folder
 from edgepatch.demo import demo, tasks
 from edgepatch.progress import Quiet
@@ -50,7 +50,8 @@ def table(rows: list[list[str]]) -> str:
 
 def machine() -> str:
     model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    return f"{model.group(1) if model else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    name = model.group(1) if model else platform.processor()
+    return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def parity_table() -> str:
@@ -160,11 +161,11 @@ def latency_table() -> str:
                             f"{switch['first_result_ms']:.2f}",
                         ]
                     )
-                own = patches[0].stat().st_size / 1024
+                own, memory = patches[0].stat().st_size / 1024, result["memory"]
                 sizes.append(
                     f"- {alpha:g} / {size}, {kind}: shared graph {graph.stat().st_size / 2**20:.2f} MiB, dedicated "
-                    f"{rival.stat().st_size / 2**20:.2f} MiB, 10-class patch {own:.0f} KiB; resident after the first answer "
-                    f"{result['memory']['bind_mib']:.0f} MiB (shared), {result['memory']['dedicated_mib']:.0f} MiB (dedicated)"
+                    f"{rival.stat().st_size / 2**20:.2f} MiB, 10-class patch {own:.0f} KiB; resident after the first "
+                    f"answer {memory['bind_mib']:.0f} MiB (shared), {memory['dedicated_mib']:.0f} MiB (dedicated)"
                 )
     return table(rows) + "\n\nSizes and memory:\n" + "\n".join(sizes)
 

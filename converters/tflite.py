@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site, pads
 from edgepatch.blob import Patch
+from edgepatch.progress import hushed
 from edgepatch.runtime import graph_file
 
 # a site's convolution and what follows it, up to the activation
@@ -95,25 +93,7 @@ def _convolution(backbone: Backbone, site: Site, x: Any, kernel: np.ndarray) -> 
 def _convert(function: Any, signature: str) -> bytes:
     module = tf.Module()
     module.function = function
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, hushed():
         tf.saved_model.save(module, folder, signatures={signature: function.get_concrete_function()})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=[signature])
         return bytes(converter.convert())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter's C++ side writes pages to stderr; they are kept back unless it fails."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink:
-        kept = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            sink.seek(0)
-            os.write(kept, sink.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

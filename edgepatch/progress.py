@@ -1,15 +1,35 @@
-"""Progress on stderr: a bar that moves on a terminal, a few plain lines elsewhere."""
+"""Progress on stderr: sentences, and on a terminal bars that move."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-import time
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import click
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keep back what C++ libraries write to stderr by themselves; if the work fails, it is shown."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        kept = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sink.seek(0)
+            os.write(kept, sink.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 class Reporter(Protocol):
@@ -26,7 +46,7 @@ class Reporter(Protocol):
 
 
 class Terminal:
-    """Bars with the time left, and sentences, on stderr."""
+    """Sentences on stderr, and bars with the time left where there is a terminal."""
 
     def __init__(self) -> None:
         self._status = ""
@@ -35,10 +55,9 @@ class Terminal:
         click.echo(text, err=True)
 
     def bar(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
-        start, self._status = time.monotonic(), ""
+        self._status = ""
         if not sys.stderr.isatty():
             yield from items
-            self.say(f"{what}: {total} in {time.monotonic() - start:.1f} s")
             return
         with click.progressbar(
             items,

@@ -318,3 +318,22 @@ def test_bad_data_stops_before_anything_is_written(tiny: Backbone, digits: Path,
     with pytest.raises(BadFileError):
         trainer.train(tiny, digits, "scale_bias", tmp_path / "out" / "a.epatch", recipe=FAST, reporter=Quiet())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("task", "field"), [("a\nb", "task"), ("x" * 101, "task")])
+def test_a_name_that_no_file_can_hold_is_refused_before_training(
+    tiny: Backbone, digits: Path, tmp_path: Path, task: str, field: str
+) -> None:
+    with pytest.raises(UsageError, match="cannot hold") as caught:
+        trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", task=task, reporter=Killing("reading"))
+    assert caught.value.details["field"] == field
+
+
+def test_training_stops_when_validation_no_longer_improves(
+    tiny: Backbone, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joint, "accuracy", lambda *_: 0.5)
+    monkeypatch.setattr(joint, "cross_entropy", lambda *_: 1.0)
+    recipe = dataclasses.replace(FAST, epochs=30, patience=2)
+    result = trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", recipe=recipe, reporter=Quiet())
+    assert result.report["epochs"] == 3

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from edgepatch.errors import UsageError
+from edgepatch.errors import UsageError, require
+from edgepatch.progress import hushed
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 mode_option = click.option(
@@ -29,6 +32,17 @@ threads_option = click.option("--threads", type=int, default=1, show_default=Tru
 def patch_option(**options: Any) -> Callable[[Any], Any]:
     """`--patch FILE`, which may be given several times."""
     return click.option("--patch", "patches", metavar="FILE", multiple=True, required=True, **options)
+
+
+def framework(module: str, *, why: str) -> None:
+    """Import a framework of the host without the pages it writes when it starts.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    with contextlib.suppress(ImportError), hushed():
+        importlib.import_module(module)
+    require(module, extra="train", why=why)
 
 
 def show(document: Any, text: str, as_json: bool) -> None:

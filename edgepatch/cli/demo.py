@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgepatch.cli.common import json_option, show, table
+from edgepatch.cli.common import framework, json_option, show, table
 
 
 @click.command()
@@ -24,7 +24,7 @@ def command(work: str, seed: int, as_json: bool) -> None:
     """
     from edgepatch.errors import require
 
-    require("tensorflow", extra="train", why="the demo's training")
+    framework("tensorflow", why="the demo's training")
     require("onnxruntime", extra="onnx", why="the demo's ONNX graph")
     require("elpv_dataset", extra="demo", why="the demo's solar cells")
     from edgepatch.demo import demo, tasks

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from edgepatch.cli.common import json_option, kib, show
+from edgepatch.cli.common import framework, json_option, kib, show
 
 
 @click.command()
@@ -34,11 +34,11 @@ def command(backbone: str, target: str, precision: str, patches: tuple[str, ...]
     """
     from edgepatch import blob, files
     from edgepatch.backbones import backbone as backbone_files
-    from edgepatch.errors import EdgepatchError, UsageError, require
+    from edgepatch.errors import EdgepatchError, UsageError
 
     if precision != "fp32":
         raise UsageError("this version exports fp32 only", field="--precision", got=precision, expected="fp32")
-    require("tensorflow" if target == "tflite" else "onnx", extra="train", why=f"exporting to {target}")
+    framework("tensorflow" if target == "tflite" else "onnx", why=f"exporting to {target}")
     source = backbone_files.read(backbone)
     loaded = [(path, blob.read(path)) for path in patches]
     start = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgepatch.cli.common import json_option, kib, show
+from edgepatch.cli.common import framework, json_option, kib, show
 
 
 @click.command()
@@ -57,9 +57,7 @@ def command(
     edgepatch train mobilenet.backbone photos/ --patch scale_bias --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --out flowers.epatch --epochs 20 --val more-photos/
     """
-    from edgepatch.errors import require
-
-    require("tensorflow", extra="train", why="training")
+    framework("tensorflow", why="training")
     from edgepatch.backbones import backbone as files
     from edgepatch.training import trainer
     from edgepatch.training.recipe import Recipe

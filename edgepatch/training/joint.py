@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def fit(
             seed=recipe.seed,
             epoch=state.epoch,
         )
+        start = time.monotonic()
         model.reset_metrics()
         logs: dict[str, Any] = {}
         for inputs, labels, weights in reporter.bar(data, steps, f"epoch {state.epoch + 1}/{epochs}"):
@@ -103,9 +105,10 @@ def fit(
         }
         state.epoch += 1
         state.history.append(result)
+        left = (time.monotonic() - start) * (epochs - state.epoch)
         reporter.say(
             f"epoch {state.epoch}/{epochs}: loss {result['loss']:.3f}, accuracy {result['accuracy']:.3f}, "
-            f"validation {result['val_accuracy']:.3f}"
+            f"validation {result['val_accuracy']:.3f}" + (f", about {left:.0f} s left" if left else "")
         )
         if (score := (result["val_accuracy"], -result["val_loss"])) > state.best:
             state.best = score

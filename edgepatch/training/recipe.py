@@ -40,7 +40,7 @@ class Recipe:
     flips: bool = True
     stats: str = "frozen"
     form: str = "relative_gamma"
-    patience: int = 0
+    patience: int = 10
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.data import folder, pictures
 from edgepatch.data.pictures import Pictures
-from edgepatch.errors import EdgepatchError, UsageError
+from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.imaging import Preprocessing
 from edgepatch.patches import Body, Head
 from edgepatch.patches.scale_bias import ScaleBias
@@ -90,10 +90,12 @@ def train(
         raise UsageError("these kinds cannot be combined", field="--patch", got=kinds)
     if out.is_dir():
         raise UsageError("is a folder", file=out, expected="the name of a patch file")
+    name = task or out.stem
     keras.utils.set_random_seed(recipe.seed)
     preprocessing = dataclasses.replace(backbone.input, resize=resize)
     train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
     classes = train_files.classes
+    _refuse_unwritable(backbone, name, classes, preprocessing)
     reporter.say(f"{len(classes)} classes, {len(train_files)} images to train on, {len(val_files)} to choose on")
     train_set = pictures.load(train_files, preprocessing, reporter)
     val_set = pictures.load(val_files, preprocessing, reporter)
@@ -150,7 +152,7 @@ def train(
         "seed": recipe.seed,
     }
     patch = Patch(
-        task=task or out.stem,
+        task=name,
         backbone_id=backbone.id,
         kinds=_manifest(bodies, top, best.tensors),
         labels=classes,
@@ -160,7 +162,7 @@ def train(
         decode=top.decode(),
         metrics=figures,
         licence=licence,
-        version=blob.next_version(out, task or out.stem),
+        version=blob.next_version(out, name),
     )
     size = blob.write(patch, out)
     report = {
@@ -241,6 +243,20 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
             got=after.id,
             expected=backbone.id,
         )
+
+
+def _refuse_unwritable(backbone: Backbone, task: str, classes: tuple[str, ...], preprocessing: Preprocessing) -> None:
+    """Find out now, not after an hour, that a name cannot stand in a patch file.
+
+    Raises:
+        UsageError: the task's name, or a class folder's, is too long or not printable.
+    """
+    tensors = {"head_bias": np.zeros(1, np.float16)}
+    try:
+        blob.dump(Patch(task, backbone.id, {"classifier": tuple(tensors)}, classes, preprocessing, tensors))
+    except BadFileError as error:
+        details = {key: error.details.get(key) for key in ("field", "got", "expected")}
+        raise UsageError("has a name that a patch file cannot hold", **details) from error
 
 
 def _joint_model(basis: Backbone, body: Body, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
