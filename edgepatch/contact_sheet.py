@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from edgepatch import files, imaging
 from edgepatch.errors import require
 
-TILE, CAPTION, MARGIN, COLUMNS = 168, 40, 8, 6
+TILE, CAPTION, MARGIN, COLUMNS = 168, 56, 8, 6
 
 
-def write(answers: Sequence[tuple[str, str, str]], path: str | os.PathLike[str]) -> None:
-    """Draw (picture, first line, second line) tiles onto a PNG."""
+def write(answers: Sequence[tuple[str, str, str, str]], path: str | os.PathLike[str]) -> None:
+    """Draw (picture, task, answer, mistake) tiles onto a PNG; the mistake, if there is one, in red."""
     image_module = require("PIL.Image", extra="litert", why="drawing a contact sheet")
     from PIL import ImageDraw, ImageFont
 
@@ -24,13 +24,14 @@ def write(answers: Sequence[tuple[str, str, str]], path: str | os.PathLike[str])
     sheet = image_module.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     heading, body = ImageFont.load_default(11), ImageFont.load_default(13)
-    for index, (picture, first, second) in enumerate(answers):
+    for index, (picture, task, answer, mistake) in enumerate(answers):
         left, top = MARGIN + index % columns * width, MARGIN + index // columns * height
         tile = imaging.load(picture)
         tile.thumbnail((TILE, TILE))
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
-        draw.text((left, top + TILE + 4), first, "grey", heading)
-        draw.text((left, top + TILE + 18), second, "black", body)
+        draw.text((left, top + TILE + 4), task, "grey", heading)
+        draw.text((left, top + TILE + 18), answer, "black", body)
+        draw.text((left, top + TILE + 34), mistake, "red", body)
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     files.write(path, stream.getvalue())

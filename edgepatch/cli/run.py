@@ -52,7 +52,9 @@ def command(
     if sheet:
         from edgepatch import contact_sheet
 
-        contact_sheet.write([(row["image"], row["task"], f"{row['label']} {row['score']:.0%}") for row in rows], sheet)
+        contact_sheet.write(
+            [(row["image"], row["task"], f"{row['label']} {row['score']:.0%}", "") for row in rows], sheet
+        )
     cells = [["image", "task", "label", "score"]]
     cells += [[row["image"], row["task"], row["label"], f"{row['score']:.3f}"] for row in rows]
     show(rows, table(cells), as_json)

@@ -152,10 +152,9 @@ def _answers(
             runtime.use(runtime.load(patch))
             for picture in _some(data[name], PICTURES_A_TASK) if name in data else tasks.photographs():
                 answer = runtime.predict(picture)
-                right = (
-                    "" if name not in data or answer.label == picture.parent.name else f", not {picture.parent.name}"
-                )
-                found.append((str(picture), name, f"{answer.label} {answer.score:.0%}{right}"))
+                truth = picture.parent.name if name in data else answer.label
+                mistake = "" if answer.label == truth else f"is {truth}"
+                found.append((str(picture), name, f"{answer.label} {answer.score:.0%}", mistake))
     return found
 
 

@@ -38,8 +38,8 @@ TASKS = {
     for task in (
         Task(
             "solar-defects",
-            "a solar cell that works from a defective one",
-            "ELPV, package elpv-dataset; the cells whose label is certain",
+            "a solar cell that works from a defective one (the cells whose label is certain)",
+            "ELPV, package elpv-dataset",
             "CC-BY-NC-SA-4.0",
         ),
         Task(

@@ -9,7 +9,6 @@ import math
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -91,15 +90,16 @@ def fit(
             epoch=state.epoch,
         )
         start = time.monotonic()
-        model.reset_metrics()
-        logs: dict[str, Any] = {}
+        seen: list[tuple[float, float]] = []  # loss and accuracy of each batch: Keras reports the last one's
         for inputs, labels, weights in reporter.bar(data, steps, f"epoch {state.epoch + 1}/{epochs}"):
+            model.reset_metrics()
             logs = model.train_on_batch(inputs, labels, weights, return_dict=True)
-            reporter.status(f"loss {logs['loss']:.3f}, accuracy {logs['accuracy']:.3f}")
+            seen.append((float(logs["loss"]), float(logs["accuracy"])))
+            reporter.status("loss {:.3f}, accuracy {:.3f}".format(*np.mean(seen, axis=0)))
         logits = predict(model, val.pixels, preprocessing)
         result = {
-            "loss": float(logs["loss"]),
-            "accuracy": float(logs["accuracy"]),
+            "loss": float(np.mean([loss for loss, _ in seen])),
+            "accuracy": float(np.mean([right for _, right in seen])),
             "val_loss": cross_entropy(logits, val.labels),
             "val_accuracy": accuracy(logits, val.labels),
         }

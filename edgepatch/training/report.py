@@ -44,7 +44,7 @@ def picture(report: dict[str, Any]) -> bytes:
     counts = np.array(report["confusion"], float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     matrix.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    matrix.set_title("validation images: true class (row), predicted (column)")
+    matrix.set_title("validation images\ntrue class (row), predicted (column)")
     classes = report["classes"]
     if len(classes) <= MAX_NAMED:
         names = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
