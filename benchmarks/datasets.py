@@ -17,7 +17,7 @@ from edgepatch.demo import tasks
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "classify"
 SETS = ("clothing10", "coffeeleaf5", "signdigits10", "steel6", "trash6", "solar-defects")
-MAX_VAL = 600
+MAX_VAL = 400
 
 
 def prepare(name: str, work: Path, limit: int) -> Path:

@@ -41,7 +41,14 @@ FORMS = [
 # each grid: what every run shares, what the runs try, training images, input size
 GRIDS: dict[str, dict[str, Any]] = {
     # what to train, at which learning rate, each with warm-up
-    "form": {"base": {"epochs": 8}, "try": FORMS, "limit": 600, "size": 96},
+    "form": {
+        "base": {"epochs": 8, "batch": 32, "warmup": 0.1, "zoom": 0.7, "light": 0.2, "patience": 0},
+        "try": FORMS,
+        "limit": 600,
+        "size": 96,
+    },
+    # the default recipe, on the test images
+    "final": {"base": {}, "try": [{"seed": 0}, {"seed": 1}], "limit": 1200, "size": 96, "test": True},
 }
 
 

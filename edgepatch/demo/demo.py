@@ -145,7 +145,7 @@ def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str
 
 def _answers(
     graph: Path, patches: dict[str, Path], imagenet: Path, data: dict[str, Path]
-) -> list[tuple[str, str, str]]:
+) -> list[tuple[str, str, str, str]]:
     found = []
     with Runtime(graph) as runtime:
         for name, patch in [*patches.items(), ("imagenet", imagenet)]:

@@ -104,13 +104,14 @@ def _descend(
 def harmless_mirrors(
     trunk: keras.Model, head: LinearHead, val: Pictures, preprocessing: Preprocessing
 ) -> dict[str, bool]:
-    """Which mirror images leave the label as it is, as far as the head can tell: it loses less than 2 points on them.
+    """Which mirror images leave the label as it is, as far as the head can tell: it loses less than 4 points on them.
 
-    A digit upside down is another digit; a fault in a steel plate is not. At most 256 validation images are looked at.
+    A digit upside down is another digit; a fault in a steel plate is not. At most 256 validation images are looked at,
+    on which less than 4 points may well be chance.
     """
     chosen = np.random.default_rng(0).permutation(len(val))[:256]
     pixels, labels = val.pixels[chosen], val.labels[chosen]
-    needed = accuracy(head.val_logits[chosen], labels) - 0.02
+    needed = accuracy(head.val_logits[chosen], labels) - 0.04
     changes = {
         "mirror": pixels[:, :, ::-1],
         "flip": pixels[:, ::-1],

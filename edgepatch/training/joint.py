@@ -66,7 +66,7 @@ def fit(
     epochs = recipe.epochs_for(len(train))
     batch = min(recipe.batch, len(train))
     steps = len(train) // batch
-    optimizer = _optimizer(recipe, steps * epochs, steps)
+    optimizer = _optimizer(recipe, steps * epochs)
     model.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
@@ -119,8 +119,8 @@ def fit(
     return state
 
 
-def _optimizer(recipe: Recipe, steps: int, steps_an_epoch: int) -> keras.optimizers.Optimizer:
-    warmup = min(max(round(recipe.warmup * steps), min(steps_an_epoch, steps // 10)), steps - 1) if recipe.warmup else 0
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
+    warmup = min(round(recipe.warmup * steps), steps - 1)
     rate = keras.optimizers.schedules.CosineDecay(
         recipe.learning_rate / 100 if warmup else recipe.learning_rate,
         max(steps - warmup, 1),

@@ -18,7 +18,7 @@ class Recipe:
         epochs: of the joint phase; 0 lets the number of images decide.
         batch: images a step.
         learning_rate: peak, reached after the warm-up and brought down to 0 along a cosine.
-        warmup: share of the steps, at least one epoch's worth where there are ten.
+        warmup: share of the steps over which the learning rate rises to its peak.
         weight_decay: AdamW's; it draws the patch towards the backbone's own values and the head towards zero.
         label_smoothing: of the joint phase's cross entropy.
         zoom, light: strength of the augmentation, as in `pipeline.Augmentation`.
@@ -30,13 +30,13 @@ class Recipe:
     """
 
     epochs: int = 0
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 5e-3
-    warmup: float = 0.1
+    warmup: float = 0.3
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1
-    zoom: float = 0.7
-    light: float = 0.2
+    zoom: float = 0.85
+    light: float = 0.1
     flips: bool = True
     stats: str = "frozen"
     form: str = "relative_gamma"
