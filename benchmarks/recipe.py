@@ -24,6 +24,7 @@ from datasets import SETS, prepare
 from edgepatch import metrics
 from edgepatch.backbones import network, weights
 from edgepatch.data import folder, pictures
+from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Quiet
 from edgepatch.training import head, trainer
 from edgepatch.training.recipe import Recipe
@@ -81,10 +82,12 @@ def run(grid: str) -> None:
         start = time.monotonic()
         backbone = weights.create("mobilenet_v2", alpha=1.0, size=wanted["size"], source="imagenet-torchvision")
         data = prepare(wanted["set"], WORK / "data", wanted["limit"])
-        recipe = Recipe(**wanted["recipe"])
+        options = dict(wanted["recipe"])
+        kind = ScaleBias(options.pop("form", "relative_gamma"))
+        recipe = Recipe(**options)
         out = WORK / "run.epatch"
         out.unlink(missing_ok=True)
-        result = trainer.train(backbone, data, "scale_bias", out, recipe=recipe, reporter=Quiet())
+        result = trainer.train(backbone, data, [kind], out, recipe=recipe, reporter=Quiet())
         report = result.report
         kept = (
             "accuracy",

@@ -337,3 +337,18 @@ def test_training_stops_when_validation_no_longer_improves(
     recipe = dataclasses.replace(FAST, epochs=30, patience=2)
     result = trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", recipe=recipe, reporter=Quiet())
     assert result.report["epochs"] == 3
+
+
+def test_adapted_statistics_need_a_kind_that_stores_them(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(FAST, stats="adapt")
+    with pytest.raises(UsageError, match="no place in a patch of a head alone"):
+        trainer.train(tiny, digits, "classifier", tmp_path / "a.epatch", recipe=recipe, reporter=Quiet())
+
+
+def test_a_new_kind_is_a_new_module_and_nothing_else() -> None:
+    """Kinds are found, not listed: whatever stands in edgepatch/patches with a KIND is one."""
+    assert set(patches.kinds()) == {"scale_bias", "classifier"}
+    bodies, top = patches.parse("classifier+scale_bias")
+    assert ([body.name for body in bodies], top.name) == (["scale_bias"], "classifier")
+    with pytest.raises(UsageError, match="one head"):
+        patches.sort([top, top])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ def framework(module: str, *, why: str) -> None:
     with contextlib.suppress(ImportError), hushed():
         importlib.import_module(module)
     require(module, extra="train", why=why)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model after the fifth
 
 
 def show(document: Any, text: str, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+from collections.abc import Sequence
 
 from edgepatch.errors import UsageError
 from edgepatch.patches.base import Body, Head
@@ -36,13 +37,22 @@ def parse(text: str) -> tuple[tuple[Body, ...], Head]:
             )
         if names.count(name) > 1:
             raise UsageError("a patch kind is named twice", field="--patch", got=text)
-    bodies = tuple(kind for name in names if isinstance(kind := known[name], Body))
-    heads = [kind for name in names if isinstance(kind := known[name], Head)]
+    return sort([known[name] for name in names])
+
+
+def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:
+    """Kinds of the body, and the head; a classifier where none is among them.
+
+    Raises:
+        UsageError: there are two heads.
+    """
+    bodies = tuple(kind for kind in chosen if isinstance(kind, Body))
+    heads = [kind for kind in chosen if isinstance(kind, Head)]
     if len(heads) > 1:
-        raise UsageError("a patch has one head", field="--patch", got=text)
-    head = heads[0] if heads else known["classifier"]
+        raise UsageError("a patch has one head", field="--patch", got="+".join(kind.name for kind in chosen))
+    head = heads[0] if heads else kinds()["classifier"]
     assert isinstance(head, Head)
     return bodies, head
 
 
-__all__ = ["Body", "Head", "kinds", "parse"]
+__all__ = ["Body", "Head", "kinds", "parse", "sort"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -10,7 +11,10 @@ from edgepatch.container import Tensors
 from edgepatch.patches.base import Head
 
 
+@dataclasses.dataclass(frozen=True)
 class Classifier(Head):
+    """The kind."""
+
     name = "classifier"
 
     def layer(self, classes: int) -> keras.layers.Layer:

@@ -24,7 +24,6 @@ class Recipe:
         zoom, light: strength of the augmentation, as in `pipeline.Augmentation`.
         flips: whether mirror images may be used where they are found harmless.
         stats: batch norm statistics, the backbone's (`frozen`) or estimated anew on the task's images (`adapt`).
-        form: what the scale_bias kind trains; `patches.scale_bias.FORMS`.
         patience: epochs without a better validation result after which the joint phase ends; 0 never.
         seed: of everything random.
     """
@@ -39,7 +38,6 @@ class Recipe:
     light: float = 0.1
     flips: bool = True
     stats: str = "frozen"
-    form: str = "relative_gamma"
     patience: int = 10
     seed: int = 0
 

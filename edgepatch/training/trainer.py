@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from edgepatch.data.pictures import Pictures
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.imaging import Preprocessing
 from edgepatch.patches import Body, Head
-from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.training import head, joint
 from edgepatch.training import report as report_files
@@ -53,7 +53,7 @@ class Result:
 def train(
     backbone: Backbone,
     data: str | os.PathLike[str],
-    kinds: str,
+    kinds: str | Sequence[Body | Head],
     out: str | os.PathLike[str],
     *,
     recipe: Recipe | None = None,
@@ -71,7 +71,7 @@ def train(
     Args:
         backbone: stays as it is, and is proven to.
         data: a folder with one folder of images a class, or with train/ and val/ of that form.
-        kinds: patch kinds joined by `+`: `scale_bias`, `scale_bias+classifier`, `classifier`.
+        kinds: patch kinds joined by `+` (`scale_bias`, `scale_bias+classifier`, `classifier`), or the kinds themselves.
         out: the patch file; its report stands beside it as .json and .png, and while training runs its checkpoint
             as .resume.
         val: a folder to choose on, instead of DATA/val or a share of the training images.
@@ -84,10 +84,16 @@ def train(
     """
     start = time.monotonic()
     recipe, reporter, out = recipe or Recipe(), reporter or Terminal(), Path(out)
-    bodies, top = patches.parse(kinds)
-    bodies = tuple(ScaleBias(recipe.form) if isinstance(body, ScaleBias) else body for body in bodies)
+    bodies, top = patches.parse(kinds) if isinstance(kinds, str) else patches.sort(kinds)
     if len(bodies) > 1:
-        raise UsageError("these kinds cannot be combined", field="--patch", got=kinds)
+        raise UsageError("these kinds cannot be combined", field="--patch", got="+".join(body.name for body in bodies))
+    if recipe.stats == "adapt" and not bodies:
+        raise UsageError(
+            "adapted statistics have no place in a patch of a head alone",
+            field="--stats",
+            got=recipe.stats,
+            expected="frozen, or a kind that stores scales: --patch scale_bias",
+        )
     if out.is_dir():
         raise UsageError("is a folder", file=out, expected="the name of a patch file")
     name = task or out.stem
@@ -132,7 +138,7 @@ def train(
             augmentation=augmentation,
             class_weights=weights,
             checkpoint=checkpoint,
-            fingerprint=_fingerprint(backbone, recipe, kinds, train_set, val_set),
+            fingerprint=_fingerprint(backbone, recipe, [*bodies, top], train_set, val_set),
             reporter=reporter,
         )
         prove_frozen(model, backbone)
@@ -281,9 +287,9 @@ def _manifest(bodies: tuple[Body, ...], top: Head, tensors: Tensors) -> dict[str
     return {**manifest, top.name: heads}
 
 
-def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: str, *sets: Pictures) -> str:
+def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: Sequence[Body | Head], *sets: Pictures) -> str:
     """Everything the joint phase depends on: another backbone, recipe or image starts it anew."""
-    digest = hashlib.sha256(json.dumps([backbone.id, backbone.input.to_json(), kinds, recipe.to_json()]).encode())
+    digest = hashlib.sha256(json.dumps([backbone.id, backbone.input.to_json(), repr(kinds), recipe.to_json()]).encode())
     for images in sets:
         digest.update(images.labels.tobytes())
         for row in images.pixels:
