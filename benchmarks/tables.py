@@ -133,6 +133,7 @@ def latency_table() -> str:
             "ratio",
             "switch, us",
             "switch + first answer, ms",
+            "open dedicated + first answer, ms",
         ]
     ]
     sizes: list[str] = []
@@ -159,6 +160,7 @@ def latency_table() -> str:
                             f"{row['bind']['ratio']:.2f}",
                             f"{switch['ms'] * 1000:.0f}",
                             f"{switch['first_result_ms']:.2f}",
+                            f"{row['dedicated']['open_ms']:.1f}",
                         ]
                     )
                 own, memory = patches[0].stat().st_size / 1024, result["memory"]

@@ -17,7 +17,7 @@ from edgepatch.errors import BadFileError, UsageError
 from edgepatch.runtime import engines, graph_file
 from edgepatch.runtime.runtime import check
 
-ROUNDS, RUNS = 15, 8
+ROUNDS, RUNS, OPENINGS = 15, 8, 7
 
 
 def bench(
@@ -32,7 +32,8 @@ def bench(
     """Medians over interleaved rounds.
 
     Latency is one `run` of the engine on one prepared image. A switch is `bind` of another patch; with
-    `first_result_ms` the first answer of the new task is counted in.
+    `first_result_ms` the first answer of the new task is counted in, as it is in `open_ms`, the time from a model's
+    bytes to its first answer: what switching costs whoever keeps a model a task.
 
     Args:
         graph: the shared graph.
@@ -60,15 +61,18 @@ def bench(
         images = {"bind": _picture(contestants["bind"])}
         contestants["bind"].run(images["bind"])
         memory.setdefault("bind_mib", round(resident() - before, 1))
+        opening = {"bind": _opening(name, shared.data, images["bind"], values[0], count)}
         if against is not None:
             data = files.read(against, limit=graph_file.MAX_BYTES)
             if graph_file.format_of(data) != shared.format:
                 raise BadFileError("is not a model of the graph's format", file=against, expected=f"a .{shared.format}")
             before = resident()
             contestants["dedicated"] = engines.start(name, data, count)
+            contestants["dedicated"].bind({})
             images["dedicated"] = _picture(contestants["dedicated"])
             contestants["dedicated"].run(images["dedicated"])
             memory.setdefault("dedicated_mib", round(resident() - before, 1))
+            opening["dedicated"] = _opening(name, data, images["dedicated"], {}, count)
         times: dict[str, list[float]] = {mode: [] for mode in contestants}
         for _ in range(rounds):
             for mode, opened in contestants.items():
@@ -85,6 +89,7 @@ def bench(
                     "latency_ms": round(medians[mode], 4),
                     "spread_ms": round(quartiles[2] - quartiles[0], 4),
                     "ratio": round(medians[mode] / medians["dedicated"], 4) if "dedicated" in medians else None,
+                    "open_ms": round(opening[mode], 2),
                 }
             )
         if len(values) > 1:
@@ -122,6 +127,18 @@ def _switching(
         "first_result_ms": round(statistics.median(answering), 4),
         "worst_ms": round(max(binding), 4),
     }
+
+
+def _opening(name: str, data: bytes, image: np.ndarray, values: dict[str, np.ndarray], threads: int) -> float:
+    """Median milliseconds from a model's bytes to its first answer."""
+
+    def once() -> None:
+        opened = engines.start(name, data, threads)
+        opened.bind(values)
+        opened.run(image)
+        opened.close()
+
+    return statistics.median(_clock(once, 1) for _ in range(OPENINGS))
 
 
 def _picture(opened: Any) -> np.ndarray:

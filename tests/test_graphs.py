@@ -75,6 +75,7 @@ def test_a_dedicated_model_answers_as_its_task(tiny: Backbone, graphs: dict[str,
     patch = make_patch(tiny, 3, 4)
     data = {"tflite": tflite, "onnx": onnx}[kind].dedicated(tiny, patch)
     engine = engines.start({"tflite": "litert", "onnx": "onnx"}[kind], data, 1)
+    engine.bind({})
     with Runtime(graphs[kind]) as runtime:
         runtime.add(patch)
         for picture in pictures(3):

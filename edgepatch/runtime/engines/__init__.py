@@ -28,7 +28,10 @@ class Engine(Protocol):
     image_shape: tuple[int, ...]
 
     def bind(self, values: dict[str, np.ndarray]) -> None:
-        """Give the graph its patch inputs: float32, C order. The engine keeps copies or owns the arrays."""
+        """Give the graph its patch inputs, float32 in C order, before its first run; none if it has none.
+
+        The engine copies the arrays or keeps them.
+        """
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name for one image, float32 (1, size, size, 3); the arrays are the caller's."""

@@ -27,7 +27,7 @@ class TFLite:
         self._image = "image" if "image" in inputs else next(iter(inputs))
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
         self._outputs = {name: detail["index"] for name, detail in outputs.items()}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[int, ...]] | None = None
         self.image_shape = tuple(int(side) for side in inputs[self._image]["shape"])
 
     def bind(self, values: dict[str, np.ndarray]) -> None:
@@ -35,7 +35,7 @@ class TFLite:
         shapes = {name: value.shape for name, value in values.items()}
         if shapes != self._shapes:
             for name, shape in shapes.items():
-                if shape != self._shapes.get(name):
+                if shape != (self._shapes or {}).get(name):
                     self._interpreter.resize_tensor_input(self._inputs[name], shape)
             self._interpreter.allocate_tensors()
             self._shapes = shapes
@@ -44,8 +44,6 @@ class TFLite:
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name; `get_tensor` copies them."""
-        if not self._shapes:  # a graph without patch inputs was never bound
-            self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._inputs[self._image], image)
         self._interpreter.invoke()
         return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
