@@ -34,11 +34,11 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/tables.py imagenet parity latency
 
 recipe: $(READY)
-	cd benchmarks && ../$(BIN)/python recipe.py run all
+	$(BIN)/python benchmarks/recipe.py run all
+	$(BIN)/python benchmarks/tables.py recipe accuracy
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

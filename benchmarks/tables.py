@@ -1,4 +1,4 @@
-"""Measures what docs/benchmarks.md shows and writes it there, each table between its own two markers.
+"""Measures what docs/benchmarks.md and docs/recipe.md show and writes it there, each table between two markers.
 
     python benchmarks/tables.py               # all of it
     python benchmarks/tables.py parity latency
@@ -35,7 +35,6 @@ from edgepatch.progress import Quiet
 from edgepatch.training import head
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "benchmarks.md"
 DEMO = ROOT / "build" / "demo"
 SAMPLE = ROOT.parent / "shared" / "data" / "imagenet-sample"
 CONVERTERS: dict[str, Any] = {"tflite": tflite, "onnx": onnx}
@@ -240,12 +239,15 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def main(names: list[str]) -> None:
     for name in names or list(TABLES):
+        if name == "imagenet" and not SAMPLE.is_dir():
+            print(f"skipped imagenet: the pictures are not at {SAMPLE}")
+            continue
         made = f"{TABLES[name]()}\n\nMeasured on {machine()}."
-        page = PAGE.read_text()
+        page = ROOT / "docs" / ("recipe.md" if name == "recipe" else "benchmarks.md")
         begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-        before, rest = page.split(begin)
-        PAGE.write_text(f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}")
-        print(f"{PAGE.relative_to(ROOT)}: {name}", flush=True)
+        before, rest = page.read_text().split(begin)
+        page.write_text(f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}")
+        print(f"{page.relative_to(ROOT)}: {name}", flush=True)
 
 
 if __name__ == "__main__":

@@ -352,3 +352,16 @@ def test_a_new_kind_is_a_new_module_and_nothing_else() -> None:
     assert ([body.name for body in bodies], top.name) == (["scale_bias"], "classifier")
     with pytest.raises(UsageError, match="one head"):
         patches.sort([top, top])
+
+
+def test_training_that_diverges_falls_back_to_the_head(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(FAST, learning_rate=1.0, warmup=0.0, epochs=3)
+
+    class Poisoned(Quiet):
+        def bar(self, items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+            for item in items:
+                yield (item[0] * float("nan"), *item[1:]) if what.startswith("epoch") else item
+
+    result = trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", recipe=recipe, reporter=Poisoned())
+    assert result.report["accuracy"] == result.report["head_accuracy"]
+    assert all(np.isfinite(value).all() for value in blob.read(tmp_path / "a.epatch").tensors.values())

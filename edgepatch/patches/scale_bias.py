@@ -2,7 +2,7 @@
 
 The patch of Mudrakarta et al., "K for the Price of 1: Parameter-efficient Multi-task and Transfer Learning" (ICLR
 2019, section 3). What is trained is not gamma and beta themselves but their change relative to the backbone's (as in
-Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022): docs/decisions/ says what that is worth.
+Lian et al., "Scaling & Shifting Your Features", NeurIPS 2022): docs/recipe.md says what that is worth.
 """
 
 from __future__ import annotations

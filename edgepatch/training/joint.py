@@ -32,7 +32,7 @@ class State:
         epoch: epochs done.
         history: one entry an epoch: loss and accuracy on training and validation images.
         best: (validation accuracy, -validation loss) of the best epoch.
-        best_weights: trainable weights at the best epoch.
+        best_weights: trainable weights at the best epoch; those at the start before there is one.
     """
 
     epoch: int = 0
@@ -71,11 +71,11 @@ def fit(
         optimizer,
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
-        jit_compile=keras.backend.backend()
-        == "jax",  # XLA on a CPU trains six times slower than TensorFlow's own kernels
+        jit_compile=keras.backend.backend() == "jax",  # on a CPU, XLA is slower than TensorFlow's own kernels
     )
     optimizer.build(model.trainable_variables)
-    state = _restore(checkpoint, fingerprint, model, optimizer) or State()
+    start_weights = [np.array(variable) for variable in model.trainable_variables]
+    state = _restore(checkpoint, fingerprint, model, optimizer) or State(best_weights=start_weights)
     if state.epoch:
         reporter.say(f"going on after epoch {state.epoch} of {epochs} ({checkpoint.name})")
     while state.epoch < epochs and not _stalled(state, recipe.patience):
@@ -110,7 +110,8 @@ def fit(
             f"epoch {state.epoch}/{epochs}: loss {result['loss']:.3f}, accuracy {result['accuracy']:.3f}, "
             f"validation {result['val_accuracy']:.3f}" + (f", about {left:.0f} s left" if left else "")
         )
-        if (score := (result["val_accuracy"], -result["val_loss"])) > state.best:
+        score = (result["val_accuracy"], -result["val_loss"])
+        if np.isfinite(score[1]) and score > state.best:  # where training diverged there is nothing to keep
             state.best = score
             state.best_weights = [np.array(variable) for variable in model.trainable_variables]
         _save(checkpoint, fingerprint, model, optimizer, state)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -207,7 +208,9 @@ class _Candidate:
 
     @functools.cached_property
     def score(self) -> tuple[float, float]:
-        """Accuracy, then the lower cross entropy."""
+        """Accuracy, then the lower cross entropy; less than any where a value is not finite in half precision."""
+        if not all(np.isfinite(value).all() for value in self.tensors.values()):
+            return -1.0, -math.inf
         return metrics.accuracy(self.logits, self.labels), -metrics.cross_entropy(self.logits, self.labels)
 
 
