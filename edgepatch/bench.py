@@ -46,6 +46,9 @@ def bench(
     """
     if not 1 <= rounds <= 10_000:
         raise UsageError("is out of range", field="--rounds", got=rounds, expected="1 to 10000")
+    for count in threads:
+        if not 1 <= count <= 256:
+            raise UsageError("is out of range", field="--threads", got=count, expected="1 to 256")
     shared = graph_file.read(graph)
     name = engines.choose(shared, engine)
     values = []
@@ -70,6 +73,14 @@ def bench(
             contestants["dedicated"] = engines.start(name, data, count)
             contestants["dedicated"].bind({})
             images["dedicated"] = _picture(contestants["dedicated"])
+            if contestants["dedicated"].image_type != np.float32:
+                raise BadFileError(
+                    "takes another type of image than the graph",
+                    file=against,
+                    field="input",
+                    got=contestants["dedicated"].image_type,
+                    expected="float32",
+                )
             contestants["dedicated"].run(images["dedicated"])
             memory.setdefault("dedicated_mib", round(resident() - before, 1))
             opening["dedicated"] = _opening(name, data, images["dedicated"], {}, count)
@@ -103,12 +114,12 @@ def bench(
 
 
 def resident() -> float:
-    """Resident memory of this process in MiB; NaN where the system does not tell."""
+    """Resident memory of this process in MiB; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     except OSError:
-        return float("nan")
+        return 0.0
 
 
 def _switching(

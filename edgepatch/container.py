@@ -37,7 +37,18 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def dump(document: dict[str, Any], tensors: Tensors) -> bytes:
-    """The bytes of a file that holds `document` and `tensors`, in the order given."""
+    """The bytes of a file that holds `document` and `tensors`, in the order given.
+
+    Raises:
+        BadFileError: the document holds something that is not JSON, or a tensor is of a type that files do not have.
+    """
+    try:
+        return _dump(document, tensors)
+    except (TypeError, ValueError, KeyError) as error:  # UnicodeEncodeError is a ValueError
+        raise BadFileError(f"this cannot be written: {error}", field="document or tensors") from error
+
+
+def _dump(document: dict[str, Any], tensors: Tensors) -> bytes:
     entries: dict[str, Any] = {}
     chunks = []
     offset = 0
@@ -50,7 +61,7 @@ def dump(document: dict[str, Any], tensors: Tensors) -> bytes:
         }
         offset += len(data)
         chunks.append(data)
-    words = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    words = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     body = b"".join(chunks)
     metadata = {"edgepatch": words, "sha256": _digest(words, entries, body)}
     text = json.dumps({"__metadata__": metadata} | entries, separators=(",", ":"), ensure_ascii=False).encode()
@@ -103,7 +114,12 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
             )
         if stop > len(body):
             raise bad("is truncated", name, f"{len(body) - begin} bytes", f"{size} bytes")
-        tensors[name] = np.frombuffer(body[begin:stop], dtype).reshape(shape)
+        try:
+            tensors[name] = np.frombuffer(body[begin:stop], dtype).reshape(shape)
+        except ValueError as error:  # sizes whose product is 0 may still be too large for an array
+            raise bad(
+                "has a tensor of an impossible shape", f"{name}.shape", list(shape), "a shape of an array"
+            ) from error
         end = stop
     if end != len(body):
         raise bad("has trailing bytes", "size", 8 + length + len(body), 8 + length + end)
@@ -139,7 +155,7 @@ def check_document(document: dict[str, Any], kind: str, version: int, fields: di
 
 
 def load_json(data: bytes | str) -> Any:
-    """JSON as RFC 8259 has it: no duplicate keys, no NaN.
+    """JSON as RFC 8259 has it: no duplicate keys, no NaN or infinity, and text that can be written.
 
     Raises:
         ValueError: it is anything else.
@@ -156,10 +172,17 @@ def load_json(data: bytes | str) -> Any:
     def no_constant(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
+    def finite(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text} is too large a number")
+        return value
+
     try:
-        return json.loads(data, object_pairs_hook=unique, parse_constant=no_constant)
+        value = json.loads(data, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+    return value
 
 
 def _digest(words: str, entries: dict[str, Any], body: bytes | memoryview) -> str:

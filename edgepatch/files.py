@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
+
+_UMASK = os.umask(0o077)  # can only be read by setting it, which is no thing to do while threads write
+os.umask(_UMASK)
 
 
 @contextlib.contextmanager
@@ -19,7 +23,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         EdgepatchError: the folder cannot be written to, or the disk is full.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # through a link, the file it points at is replaced
+    if target.exists() and not target.is_file():
+        raise UsageError(
+            "is not a file that can be replaced", file=path, got="a folder" if target.is_dir() else "a device"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
@@ -30,9 +38,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)  # mkstemp makes files private; these are meant to be shared
+        os.chmod(beside, 0o666 & ~_UMASK)  # mkstemp makes files private; these are meant to be shared
         os.replace(beside, target)
         _sync_folder(target.parent)
     except BaseException as error:
@@ -57,6 +63,8 @@ def read(path: str | os.PathLike[str], *, limit: int) -> bytes:
         BadFileError: it is a folder, cannot be read, or is larger than `limit`.
     """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe would wait for a writer
+            raise BadFileError("cannot be read: it is not a file", file=path)
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > limit:

@@ -42,8 +42,8 @@ class Preprocessing:
             raise ValueError(f"resize is {self.resize!r}, not one of {', '.join(RESIZES)}")
         for name in ("scale", "offset"):
             values = getattr(self, name)
-            if len(values) != 3 or not all(isinstance(v, int | float) and np.isfinite(v) for v in values):
-                raise ValueError(f"{name} is {values!r}, not three numbers")
+            if len(values) != 3 or not all(isinstance(v, int | float) and abs(v) <= 1e6 for v in values):
+                raise ValueError(f"{name} is {values!r}, not three numbers up to a million")
 
     @classmethod
     def from_json(cls, value: Any) -> Preprocessing:
@@ -93,7 +93,10 @@ def load(picture: Any) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture, module)
     if isinstance(picture, module.Image):
-        return _upright_rgb(picture, module)
+        try:
+            return _upright_rgb(picture, module)
+        except Exception as error:  # a lazily opened file is decoded only here
+            raise BadFileError(f"is not a picture that can be read: {error}", field="image") from error
     if not isinstance(picture, str | os.PathLike):
         raise UsageError("is not a picture", got=type(picture).__name__, expected="a path, a PIL image or an array")
     try:
@@ -161,9 +164,14 @@ def _upright_rgb(image: Image.Image, module: Any) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
-        # 16-bit files carry 0..65535; a 32-bit integer or float image says nothing of its range, so its own is used
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinity")
+        # 16-bit files carry 0..65535; 32-bit integers and floats say nothing of their
+        # range: floats up to 1 are taken as arrays are, anything beyond 0..255 is stretched
         if image.mode.startswith("I;16") or (image.mode == "I" and 255 < values.max(initial=0) <= 65535):
             values = values / 257
+        elif image.mode == "F" and values.min(initial=0) >= 0 and values.max(initial=0) <= 1:
+            values = values * 255
         elif values.size and (values.min() < 0 or values.max() > 255):
             values = (values - values.min()) / (np.ptp(values) or 1) * 255
         image = module.fromarray(np.rint(values).astype(np.uint8))

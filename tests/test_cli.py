@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import pictures
+from onnx import TensorProto, helper
 from PIL import Image
 
 from edgepatch import cli, errors
@@ -108,6 +109,36 @@ def test_bench_compares_with_a_dedicated_model_and_measures_switching(
         assert document["bytes"]["dedicated"] == rival.stat().st_size
     wrong = edgepatch("bench", graphs["onnx"], "--patch", patches[0], "--against", tmp_path / "rival.tflite", "--json")
     assert wrong.code == 3
+
+
+def test_bench_refuses_what_it_cannot_measure(
+    edgepatch: Any, graphs: dict[str, Path], patches: list[Path], tmp_path: Path
+) -> None:
+    for graph in graphs.values():
+        for threads in (0, -3, 1_000_000):
+            outcome = edgepatch("bench", graph, "--patch", patches[0], "--threads", threads, "--json")
+            assert (outcome.code, outcome.document["error"]["field"]) == (2, "--threads")
+    builder = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "bytes",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4])],
+    )
+    model = helper.make_model(builder, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "bytes.onnx").write_bytes(model.SerializeToString())
+    call = (
+        "bench",
+        graphs["onnx"],
+        "--patch",
+        patches[0],
+        "--against",
+        tmp_path / "bytes.onnx",
+        "--rounds",
+        1,
+        "--json",
+    )
+    outcome = edgepatch(*call)
+    assert (outcome.code, outcome.document["error"]["got"]) == (3, "uint8")
 
 
 def test_several_patches_and_pictures_in_one_call(

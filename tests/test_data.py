@@ -110,6 +110,10 @@ def test_sets_too_large_for_memory_are_mapped_from_a_file(digits: Path, monkeypa
     large = pictures.load(files, PLAIN, Quiet())
     assert isinstance(large.pixels, np.memmap)
     np.testing.assert_array_equal(large.pixels, small.pixels)
+    files.paths[3].write_bytes(b"")
+    fewer = pictures.load(files, PLAIN, Quiet())
+    assert isinstance(fewer.pixels, np.memmap), "a skipped file must not bring the rest into memory"
+    np.testing.assert_array_equal(fewer.pixels, np.delete(small.pixels, 3, axis=0))
 
 
 def test_class_weights_are_mean_one_over_images_and_favour_the_rare() -> None:

@@ -80,6 +80,22 @@ def test_arrays_of_every_type_agree(quarters: Image.Image) -> None:
     np.testing.assert_array_equal(np.asarray(imaging.load(grey)), np.asarray(imaging.load(grey[..., None])))
 
 
+def test_float_pictures_up_to_1_are_taken_as_float_arrays_are(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.asarray(imaging.load(tmp_path / "a.tif")), np.asarray(imaging.load(ramp)))
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(BadFileError, match="NaN"):
+        imaging.load(tmp_path / "nan.tif")
+
+
+def test_an_image_that_fails_only_when_decoded_is_refused(quarters: Image.Image) -> None:
+    stream = io.BytesIO()
+    quarters.save(stream, "JPEG")
+    with Image.open(io.BytesIO(stream.getvalue()[:-200])) as lazy, pytest.raises(BadFileError, match="not a picture"):
+        imaging.load(lazy)
+
+
 @pytest.mark.parametrize(
     "array",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,58 @@ def test_a_broken_document_is_refused(patch: Patch, data: bytes, field: str, val
     document = {**document_of(data), field: value}
     with pytest.raises(BadFileError, match=problem):
         blob.parse(forge(document, patch.tensors), "x")
+
+
+def test_text_that_cannot_be_written_is_refused(patch: Patch, data: bytes) -> None:
+    """Half a surrogate pair passes for JSON and dies when it is printed."""
+    document = json.dumps({**document_of(data), "licence": "\ud800"})
+
+    def change(header: dict[str, Any]) -> None:
+        header["__metadata__"]["edgepatch"] = document
+
+    with pytest.raises(BadFileError, match="broken document"):
+        blob.parse(rewrite_header(data, change), "x")
+    with pytest.raises(BadFileError, match="cannot be written"):
+        blob.dump(dataclasses.replace(patch, licence="\ud800"))
+
+
+def test_what_files_do_not_have_cannot_be_written(patch: Patch) -> None:
+    with pytest.raises(BadFileError, match="cannot be written"):
+        blob.dump(dataclasses.replace(patch, tensors={**patch.tensors, "bias": np.zeros(3)}))
+    for metric in (np.float32(1), float("nan")):
+        with pytest.raises(BadFileError, match="cannot be written"):
+            blob.dump(dataclasses.replace(patch, metrics={"accuracy": metric}))
+
+
+def test_numbers_too_large_to_be_meant_are_refused(patch: Patch, data: bytes) -> None:
+    how = document_of(data)["input"]
+    for scale in ([1e300, 1, 1], [10**40, 1, 1], [True, "1", None]):
+        with pytest.raises(BadFileError):
+            blob.parse(forge({**document_of(data), "input": {**how, "scale": scale}}, patch.tensors), "x")
+    with pytest.raises(BadFileError, match="broken header"):
+        blob.parse(rewrite_header(data, lambda header: json.dumps(header)[:-1] + ', "x": 1e999}'), "x")
+
+
+def test_a_shape_whose_product_is_zero_is_still_a_shape(data: bytes) -> None:
+    def change(header: dict[str, Any]) -> None:
+        header["none"] = {"dtype": "F32", "shape": [2**39, 2**39, 0], "data_offsets": [len(data)] * 2}
+        end = header["head_bias"]["data_offsets"][1]
+        header["none"]["data_offsets"] = [end, end]
+
+    with pytest.raises(BadFileError, match="impossible shape"):
+        blob.parse(rewrite_header(data, change), "x")
+
+
+def test_devices_and_pipes_are_neither_read_nor_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadFileError, match="not a file"):
+        blob.read(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="not a file that can be replaced"):
+        files.write(tmp_path / "pipe", b"x")
+    files.write(tmp_path / "real", b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    files.write(tmp_path / "link", b"new")
+    assert ((tmp_path / "link").is_symlink(), (tmp_path / "real").read_bytes()) == (True, b"new")
 
 
 def test_an_error_names_file_field_got_and_expected(data: bytes) -> None:

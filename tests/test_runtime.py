@@ -17,7 +17,7 @@ from PIL import Image
 from edgepatch import Runtime, blob
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.errors import BadFileError, MismatchError, MissingPackageError, UsageError
+from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, MissingPackageError, UsageError
 from edgepatch.runtime import engines
 
 KINDS = ("tflite", "onnx")
@@ -158,6 +158,55 @@ def test_a_head_that_does_not_fit_its_labels_is_refused(runtime: Runtime, tiny: 
         runtime.add(dataclasses.replace(patch, labels=("a", "b")))
     with pytest.raises(BadFileError, match="head that this version does not know"):
         runtime.add(dataclasses.replace(patch, decode={"head": "../../etc/passwd"}))
+
+
+@pytest.mark.parametrize(("kernel", "bias"), [(10, 5), (1, 5), (10, 1), (5, 10), (0, 0)])
+def test_a_head_at_odds_with_itself_is_refused_and_harms_no_other_task(
+    runtime: Runtime, tiny: Backbone, patches: list[Path], kernel: int, bias: int
+) -> None:
+    runtime.load(patches[0])
+    before = runtime.predict(pictures(1)[0]).logits
+    patch = make_patch(tiny, 0, 3, task="odd")
+    tensors = {
+        **patch.tensors,
+        "head_kernel": np.zeros((1280, kernel), np.float16),
+        "head_bias": np.zeros(bias, np.float16),
+    }
+    odd = dataclasses.replace(patch, tensors=tensors, labels=tuple(f"class {index}" for index in range(bias)))
+    with pytest.raises(BadFileError, match="labels for another head"):
+        runtime.add(odd)
+    np.testing.assert_array_equal(runtime.predict(pictures(1)[0]).logits, before)
+
+
+def test_a_binding_that_fails_half_way_is_an_error_and_the_next_one_is_whole(
+    graphs: dict[str, Path], patches: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(graphs["tflite"])
+    runtime.load(patches[0])
+    runtime.load(patches[1])
+    expected = runtime.predict(pictures(1)[0], "task0").logits
+    broken = runtime._loaded["task1"].values
+    whole = broken["head_bias"]
+    broken["head_bias"] = np.zeros(4, np.float32)
+    with pytest.raises((MismatchError, EdgepatchError)):
+        runtime.predict(pictures(1)[0], "task1")
+    np.testing.assert_array_equal(runtime.predict(pictures(1)[0], "task0").logits, expected)
+    broken["head_bias"] = whole
+    assert runtime.predict(pictures(1)[0], "task1").task == "task1"
+
+
+def test_an_answer_that_is_not_finite_is_an_error(runtime: Runtime, tiny: Backbone) -> None:
+    patch = make_patch(tiny, 0, 3)
+    huge = {**patch.tensors, "scale": np.full_like(patch.tensors["scale"], 6e4, np.float16)}
+    huge["head_kernel"] = np.full_like(patch.tensors["head_kernel"], 6e4)
+    how = dataclasses.replace(patch.input, scale=(1e6, 1e6, 1e6))
+    runtime.add(dataclasses.replace(patch, tensors={**huge, "bias": -huge["scale"]}, input=how))
+    try:
+        answer = runtime.predict(pictures(1)[0])
+    except EdgepatchError as error:
+        assert "NaN or infinity" in str(error)
+    else:
+        assert np.isfinite(answer.probabilities).all()
 
 
 def test_a_closed_runtime_says_so(runtime: Runtime, patches: list[Path]) -> None:

@@ -146,6 +146,24 @@ def test_random_damage_never_gets_past_as_anything_but_arrays(torch_modules: Any
         assert all(isinstance(value, np.ndarray) for value in found.values())
 
 
+def test_a_few_bytes_cannot_ask_for_gigabytes() -> None:
+    """The unpickler's memo is as long as its largest index."""
+    bomb = b"\x80\x02" + b"}" + b"r" + (200_000_000).to_bytes(4, "little") + b"."
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("model/data.pkl", bomb)
+    with pytest.raises(BadFileError, match="memo"):
+        torch_file.load(stream.getvalue(), "bomb.pth")
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2), np.float32), np.zeros(3, np.float32)])
+def test_tensors_of_another_rank_are_refused(torch_modules: Any, tmp_path: Path, values: np.ndarray) -> None:
+    state = {"features.0.0.weight": FakeTensor(values, "1")}
+    (tmp_path / "a.pth").write_bytes(legacy(torch_modules, state))
+    with pytest.raises(BadFileError, match="not torchvision's MobileNetV2"):
+        weights.create("mobilenet_v2", alpha=1.0, size=96, source=str(tmp_path / "a.pth"))
+
+
 def test_a_state_dict_of_something_else_is_refused(torch_modules: Any, tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(legacy(torch_modules, STATE))
     with pytest.raises(BadFileError, match="not torchvision's MobileNetV2"):

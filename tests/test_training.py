@@ -363,5 +363,46 @@ def test_training_that_diverges_falls_back_to_the_head(tiny: Backbone, digits: P
                 yield (item[0] * float("nan"), *item[1:]) if what.startswith("epoch") else item
 
     result = trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", recipe=recipe, reporter=Poisoned())
+    assert result.report["fell_back_to_head"]
     assert result.report["accuracy"] == result.report["head_accuracy"]
+    json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert all(np.isfinite(value).all() for value in blob.read(tmp_path / "a.epatch").tensors.values())
+
+
+def test_a_checkpoint_damaged_inside_leaves_nothing_behind(tiny: Backbone, tmp_path: Path) -> None:
+    """What is read is used whole or not at all: no weights of a checkpoint whose optimizer cannot be read."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.AdamW()
+    optimizer.build(model.trainable_variables)
+    joint._save(tmp_path / "x", "f", model, optimizer, joint.State(1, [], (0.5, -1.0), model.get_weights()))
+    assert joint._restore(tmp_path / "x", "f", model, optimizer) is not None
+    with np.load(tmp_path / "x") as saved:
+        arrays = dict(saved)
+    arrays["weights/0"] = arrays["weights/0"] + 7
+    arrays["optimizer/1"] = np.zeros((9, 9), np.float32)
+    with (tmp_path / "x").open("wb") as stream:
+        np.savez(stream, **arrays)
+    before = model.get_weights()
+    assert joint._restore(tmp_path / "x", "f", model, optimizer) is None
+    for value, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("name", ["x.resume", "x.json", "x", "x.png", "a.v1"])
+def test_a_patch_must_be_named_as_one(tiny: Backbone, digits: Path, tmp_path: Path, name: str) -> None:
+    """The report and the checkpoint stand beside it under its name, and must not be it."""
+    with pytest.raises(UsageError, match="name of a patch file"):
+        trainer.train(tiny, digits, "classifier", tmp_path / name, reporter=Quiet())
+
+
+def test_a_licence_that_is_no_text_is_refused_before_training(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot hold"):
+        trainer.train(tiny, digits, "scale_bias", tmp_path / "a.epatch", licence="\udcff", reporter=Killing("reading"))
+
+
+def test_names_with_dollar_signs_are_names(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+    (digits / "7").rename(digits / "$5_to_$9_")
+    out = tmp_path / "a.epatch"
+    result = trainer.train(tiny, digits, "classifier", out, task="under $1_$", recipe=FAST, reporter=Quiet())
+    assert out.with_suffix(".png").exists()
+    assert "$5_to_$9_" in result.patch.labels

@@ -96,7 +96,7 @@ class Backbone:
                 "the backbone has no classifier of its own, so it is not a task", field="labels", got="none"
             )
         return Patch(
-            task=str(self.source.get("task", "imagenet")),
+            task=str(self.source.get("task", "pretrained")),
             backbone_id=self.id,
             kinds={"classifier": ("head_kernel", "head_bias")},
             labels=self.labels,
@@ -169,6 +169,8 @@ def check_tensors(plan: Plan, tensors: Tensors, file: object) -> None:
             raise BadFileError(
                 "has other tensors than the backbone needs", file=file, field=name, got=got, expected=shape
             )
+        if not np.isfinite(tensors[name]).all():
+            raise BadFileError("holds NaN or infinity", file=file, field=name)
         if name.endswith("/variance") and tensors[name].min() < 0:
             raise BadFileError(
                 "has a negative variance", file=file, field=name, got=float(tensors[name].min()), expected="0 or more"

@@ -12,7 +12,6 @@ import numpy as np
 from edgepatch.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +52,13 @@ def scan(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
         UsageError: no such folder, no class, one class only, an empty class, or a class that is not expected.
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise UsageError("there is no such folder", file=root, mend="Give a folder with one folder of images a class.")
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        mend = "Give a folder with one folder of images a class."
+        raise UsageError("there is no such folder", file=root, mend=mend) from error
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", file=root) from error
     if not found:
         raise UsageError(
             "has no class folders",
@@ -141,7 +144,9 @@ def split(images: Files, *, share: float, seed: int, source: object = None) -> t
 
 
 def evaluation_split(data: str | os.PathLike[str], classes: Sequence[str]) -> tuple[Files, str]:
-    """The images to evaluate on, and the name of their split: DATA/test, else DATA/val, else DATA itself.
+    """The images to evaluate on, and the name of their split.
+
+    Of a DATA that has train/, test/ is taken, else val/; any other DATA is taken whole.
 
     Raises:
         UsageError: as `scan`.

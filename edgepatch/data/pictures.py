@@ -72,11 +72,14 @@ def load(files: Files, preprocessing: Preprocessing, reporter: Reporter, *, limi
     skipped = [problems[index] for index in sorted(problems)]
     check_unreadable(skipped, files, reporter, limit=limit)
     kept = np.array([index for index in range(len(files)) if index not in problems], np.int64)
+    for place, index in enumerate(kept):  # closed up in place: a copy of a mapped set would not fit into memory
+        if place != index:
+            pixels[place] = pixels[index]
     left = files.take(kept)
     for name, before, count in zip(files.classes, files.counts(), left.counts(), strict=True):
         if before and not count:
             raise BadFileError("has a class without a readable image", file=_common(files), field=name)
-    return Pictures(left, pixels[kept] if problems else pixels, tuple(skipped))
+    return Pictures(left, pixels[: len(kept)], tuple(skipped))
 
 
 def check_unreadable(skipped: list[str], files: Files, reporter: Reporter, *, limit: float = MAX_UNREADABLE) -> None:

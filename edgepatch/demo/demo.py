@@ -78,7 +78,7 @@ def _patch(name: str, backbone: Any, data: Path, work: Path, seed: int, reporter
     from edgepatch.training.recipe import Recipe
 
     path = work / f"{name}.epatch"
-    if path.exists() and _is_of(path, backbone.id):
+    if path.exists() and _is_of(path, backbone.id, seed):
         reporter.say(f"{path}: there already")
         return path
     task = tasks.TASKS[name]
@@ -93,8 +93,10 @@ def _head_file(patch: Path) -> Path:
     return patch.with_suffix(".head.epatch")
 
 
-def _is_of(path: Path, backbone_id: str) -> bool:
+def _is_of(path: Path, backbone_id: str, seed: int) -> bool:
     try:
+        if blob.read(path).metrics.get("seed") != seed:
+            return False
         return all(blob.read(file).backbone_id == backbone_id for file in (path, _head_file(path)))
     except EdgepatchError:
         return False

@@ -17,6 +17,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.network import SiteLayer
 from edgepatch.backbones.plan import Site
 from edgepatch.container import Tensors
+from edgepatch.errors import UsageError
 from edgepatch.patches.base import Body
 
 FORMS = ("relative_gamma", "relative", "gamma_beta")
@@ -72,6 +73,10 @@ class ScaleBias(Body):
 
     form: str = "relative_gamma"
     name = "scale_bias"
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise UsageError("there is no such form", field="form", got=self.form, expected=", ".join(FORMS))
 
     def behind(self, backbone: Backbone) -> SiteLayer:
         start = backbone.defaults()

@@ -103,7 +103,14 @@ def parse(data: bytes, file: object) -> Graph:
         )
     try:
         preprocessing = Preprocessing.from_json(document["input"])
-        inputs = {str(name): tuple(shape) for name, shape in document["inputs"].items()}
+        inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
+        if not all(side is None or type(side) is int for shape in inputs.values() for side in shape):
+            raise ValueError("inputs have shapes of something other than numbers")
+        if not all(isinstance(form, str) for form in document["forms"]):
+            raise ValueError("forms are not strings")
+        for name, value in defaults.items():
+            if inputs.get(name) != value.shape:
+                raise ValueError(f"the default of {name} does not fit its input")
     except (ValueError, TypeError) as error:
         raise BadFileError(f"has a broken document: {error}", file=file, field="input") from error
     return Graph(data, kind, document, preprocessing, inputs, defaults)

@@ -118,7 +118,7 @@ class Runtime:
         return patch.task
 
     def unload(self, task: str) -> None:
-        """Forget a task and give back its memory.
+        """Forget a task. Its memory goes with the next switch at the latest.
 
         Raises:
             UsageError: it is not loaded.
@@ -204,7 +204,10 @@ class Runtime:
             raise UsageError("the runtime is closed")
         if self._bound is not loaded:
             self._bound = None  # should binding fail half-way, nothing is taken for bound
-            self._engine.bind(loaded.values)
+            try:
+                self._engine.bind(loaded.values)
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise MismatchError(f"{self.engine} cannot bind the patch: {error}", field=loaded.patch.task) from error
             self._bound = loaded
 
 

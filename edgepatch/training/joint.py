@@ -7,8 +7,8 @@ import io
 import json
 import math
 import time
-import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +22,8 @@ from edgepatch.training import pipeline
 from edgepatch.training.head import predict
 from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
+
+DIVERGED = 1e9  # what a loss that is not finite counts as: reports are JSON, which has no NaN
 
 
 @dataclasses.dataclass
@@ -98,9 +100,9 @@ def fit(
             reporter.status("loss {:.3f}, accuracy {:.3f}".format(*np.mean(seen, axis=0)))
         logits = predict(model, val.pixels, preprocessing)
         result = {
-            "loss": float(np.mean([loss for loss, _ in seen])),
+            "loss": _finite(np.mean([loss for loss, _ in seen])),
             "accuracy": float(np.mean([right for _, right in seen])),
-            "val_loss": cross_entropy(logits, val.labels),
+            "val_loss": _finite(cross_entropy(logits, val.labels)),
             "val_accuracy": accuracy(logits, val.labels),
         }
         state.epoch += 1
@@ -111,13 +113,17 @@ def fit(
             f"validation {result['val_accuracy']:.3f}" + (f", about {left:.0f} s left" if left else "")
         )
         score = (result["val_accuracy"], -result["val_loss"])
-        if np.isfinite(score[1]) and score > state.best:  # where training diverged there is nothing to keep
+        if result["val_loss"] < DIVERGED and score > state.best:
             state.best = score
             state.best_weights = [np.array(variable) for variable in model.trainable_variables]
         _save(checkpoint, fingerprint, model, optimizer, state)
     for variable, value in zip(model.trainable_variables, state.best_weights, strict=True):
         variable.assign(value)
     return state
+
+
+def _finite(loss: Any) -> float:
+    return float(loss) if np.isfinite(loss) else DIVERGED
 
 
 def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
@@ -164,10 +170,16 @@ def _restore(
             facts = json.loads(saved["facts"].tobytes())
             if facts["fingerprint"] != fingerprint:
                 return None
-            for group, variables in (("weights", model.trainable_variables), ("optimizer", optimizer.variables)):
-                for index, variable in enumerate(variables):
-                    variable.assign(saved[f"{group}/{index}"])
+            variables = [*model.trainable_variables, *optimizer.variables]
+            names = [f"weights/{index}" for index in range(len(model.trainable_variables))]
+            names += [f"optimizer/{index}" for index in range(len(optimizer.variables))]
+            values = [saved[name] for name in names]  # all of them are read before any is used
             best = [saved[f"best/{index}"] for index in range(len(model.trainable_variables))]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):  # not ours, or damaged: start anew
+            state = State(int(facts["epoch"]), list(facts["history"]), tuple(facts["best"]), best)
+    except Exception:  # not ours, or damaged, in whatever way: start anew
         return None
-    return State(facts["epoch"], facts["history"], tuple(facts["best"]), best)
+    if any(value.shape != tuple(variable.shape) for value, variable in zip(values, variables, strict=True)):
+        return None
+    for value, variable in zip(values, variables, strict=True):
+        variable.assign(value)
+    return state

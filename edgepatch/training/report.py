@@ -17,7 +17,7 @@ MAX_NAMED = 25  # classes whose names still fit beside a confusion matrix
 
 def write(report: dict[str, Any], patch: Path) -> None:
     """Write PATCH.json and PATCH.png beside a patch file."""
-    files.write(patch.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    files.write(patch.with_suffix(".json"), json.dumps(report, indent=1, allow_nan=False) + "\n")
     files.write(patch.with_suffix(".png"), picture(report))
 
 
@@ -27,7 +27,7 @@ def picture(report: dict[str, Any]) -> bytes:
     figure = figure_module.Figure(figsize=(12, 5), layout="constrained")
     loss, accuracy, matrix = figure.subplots(1, 3, width_ratios=(1, 1, 1.4))
     figure.suptitle(
-        f"{report['task']}: {report['kinds']}, {report['bytes'] / 1024:.0f} KiB, "
+        f"{_plain(report['task'])}: {report['kinds']}, {report['bytes'] / 1024:.0f} KiB, "
         f"validation {report['accuracy']:.1%} (head alone {report['head_accuracy']:.1%})"
     )
     epochs = np.arange(1, len(report["history"]) + 1)
@@ -47,7 +47,7 @@ def picture(report: dict[str, Any]) -> bytes:
     matrix.set_title("validation images\ntrue class (row), predicted (column)")
     classes = report["classes"]
     if len(classes) <= MAX_NAMED:
-        names = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
+        names = [_plain(name if len(name) <= 14 else name[:13] + "…") for name in classes]
         matrix.set_xticks(range(len(names)), names, rotation=90)
         matrix.set_yticks(range(len(names)), names)
         for row, column in np.argwhere(counts > 0):
@@ -56,3 +56,8 @@ def picture(report: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()
+
+
+def _plain(name: str) -> str:
+    """A name as text: matplotlib takes what stands between dollar signs for mathematics."""
+    return name.replace("$", r"\$")

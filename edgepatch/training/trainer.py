@@ -95,14 +95,14 @@ def train(
             got=recipe.stats,
             expected="frozen, or a kind that stores scales: --patch scale_bias",
         )
-    if out.is_dir():
-        raise UsageError("is a folder", file=out, expected="the name of a patch file")
+    if out.suffix != ".epatch" or len(out.stem) > 200:
+        raise UsageError("is not the name of a patch file", file=out, expected="a name ending in .epatch")
     name = task or out.stem
     keras.utils.set_random_seed(recipe.seed)
     preprocessing = dataclasses.replace(backbone.input, resize=resize)
     train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
     classes = train_files.classes
-    _refuse_unwritable(backbone, name, classes, preprocessing)
+    _refuse_unwritable(backbone, name, classes, preprocessing, licence)
     reporter.say(f"{len(classes)} classes, {len(train_files)} images to train on, {len(val_files)} to choose on")
     train_set = pictures.load(train_files, preprocessing, reporter)
     val_set = pictures.load(val_files, preprocessing, reporter)
@@ -144,9 +144,9 @@ def train(
         )
         prove_frozen(model, backbone)
         trained = deployed({**bodies[0].tensors(model, basis), **top.tensors(model.get_layer("head"))})
-        best = max(trained, baseline, key=lambda candidate: candidate.score)
+        best = max(baseline, trained, key=lambda candidate: candidate.score)  # the head alone where they are equal
         if best is baseline:
-            reporter.say("the patch is no better than its head alone on the validation images: the head alone is kept")
+            reporter.say("training did not improve on the head alone on the validation images: the head alone is kept")
 
     figures = {
         "accuracy": best.score[0],
@@ -254,15 +254,18 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
         )
 
 
-def _refuse_unwritable(backbone: Backbone, task: str, classes: tuple[str, ...], preprocessing: Preprocessing) -> None:
-    """Find out now, not after an hour, that a name cannot stand in a patch file.
+def _refuse_unwritable(
+    backbone: Backbone, task: str, classes: tuple[str, ...], preprocessing: Preprocessing, licence: str
+) -> None:
+    """Find out now, not after an hour, that a name or the licence cannot stand in a patch file.
 
     Raises:
-        UsageError: the task's name, or a class folder's, is too long or not printable.
+        UsageError: the task's name, a class folder's or the licence is too long or not printable.
     """
     tensors = {"head_bias": np.zeros(1, np.float16)}
     try:
-        blob.dump(Patch(task, backbone.id, {"classifier": tuple(tensors)}, classes, preprocessing, tensors))
+        kinds = {"classifier": tuple(tensors)}
+        blob.dump(Patch(task, backbone.id, kinds, classes, preprocessing, tensors, licence=licence))
     except BadFileError as error:
         details = {key: error.details.get(key) for key in ("field", "got", "expected")}
         raise UsageError("has a name that a patch file cannot hold", **details) from error

@@ -49,6 +49,8 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
         BadFileError: the weights' file is damaged, hostile or of another network.
         MissingPackageError: the offline package or Keras is to be installed.
     """
+    if seed < 0:
+        raise UsageError("is out of range", field="--seed", got=seed, expected="0 or more")
     if source == "imagenet":
         offline = alpha == 1.0 and _offline_path() is not None
         source = "imagenet-torchvision" if offline else "imagenet-keras"
@@ -61,7 +63,7 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
         plan = backbone.make_plan(architecture, float(alpha), style.PADDING, style.EPSILON)
         tensors: Tensors = load(plan)
         labels = _labels(tensors)
-        return Backbone(plan, tensors, preprocessing, labels, {"name": source, **facts})
+        return Backbone(plan, tensors, preprocessing, labels, {"name": Path(source).name, **facts})
 
     if source == "random":
         return built(keras_names, lambda plan: _random(plan, seed), {"seed": seed, "licence": ""}, source)
@@ -69,7 +71,7 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
         facts = {"task": "imagenet", "licence": KERAS_LICENCE}
         return built(
             keras_names,
-            lambda plan: keras_names.tensors(plan, keras_names.load_applications(alpha, size), source),
+            lambda plan: keras_names.tensors(plan, keras_names.load_applications(alpha), source),
             facts,
             source,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +42,10 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
                 got=f"{len(state)} other tensors",
                 expected="a tensor of that name",
             )
+        if state[name].dtype.kind != "f":
+            raise BadFileError(
+                "holds something other than weights", file=file, field=name, got=state[name].dtype, expected="floats"
+            )
         return np.ascontiguousarray(state[name], np.float32)
 
     for site in plan.sites:
@@ -61,6 +68,9 @@ def load_npz(data: bytes, file: object) -> Tensors:
         BadFileError: it is damaged, or holds anything but arrays.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            if sum(entry.file_size for entry in packed.infolist()) > backbone.MAX_BYTES:
+                raise ValueError(f"it unpacks to more than {backbone.MAX_BYTES} bytes")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zipfile, zlib and numpy each have their own
@@ -92,7 +102,7 @@ def of_model(model: object) -> Tensors:
     }
 
 
-def load_applications(alpha: float, size: int) -> Tensors:
+def load_applications(alpha: float) -> Tensors:
     """ImageNet weights through keras.applications, which downloads them once and keeps them.
 
     Raises:
@@ -101,7 +111,8 @@ def load_applications(alpha: float, size: int) -> Tensors:
     keras = require("keras", extra="train", why="Keras' ImageNet weights")
     try:
         # the trunk's tensors do not depend on the input's size; 224 is the size Keras offers for every width
-        model = keras.applications.MobileNetV2(input_shape=(224, 224, 3), alpha=alpha, weights="imagenet")
+        with contextlib.redirect_stdout(sys.stderr):  # Keras reports its download on stdout
+            model = keras.applications.MobileNetV2(input_shape=(224, 224, 3), alpha=alpha, weights="imagenet")
     except Exception as error:
         raise EdgepatchError(
             f"keras.applications could not supply ImageNet weights of width {alpha}: {str(error).splitlines()[0]}",
@@ -119,7 +130,7 @@ def _h5_weights(path: str | os.PathLike[str]) -> Tensors:
     found: Tensors = {}
 
     def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and "/" in name:
             *_, layer, weight = name.split("/")
             found[f"{layer}/{weight.removesuffix(':0')}"] = np.asarray(item)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import io
 import pickle
+import pickletools
 import zipfile
 from typing import Any
 
@@ -76,6 +78,7 @@ class _Unpickler(pickle.Unpickler):
     """Admits tensors and ordered dicts, nothing else; notes the storages they name."""
 
     def __init__(self, stream: io.BytesIO) -> None:
+        _refuse_large_memo(stream)
         super().__init__(stream)
         self.storages: dict[str, _Storage] = {}
 
@@ -84,9 +87,11 @@ class _Unpickler(pickle.Unpickler):
             case "collections", "OrderedDict":
                 return collections.OrderedDict
             case "torch._utils", "_rebuild_tensor_v2":
-                return _tensor
+                return functools.partial(_tensor)  # a fresh one: a pickle may set attributes on what it is given
             case "torch._utils", "_rebuild_parameter":
-                return _parameter
+                return functools.partial(_parameter)
+            case "torch", ("HalfStorage" | "DoubleStorage" | "BFloat16Storage") as storage:
+                raise ValueError(f"its tensors are {storage}, and float32 is expected: save model.float().state_dict()")
             case "torch", storage if storage in _STORAGES:
                 return _STORAGES[storage]
         raise _ForbiddenError(f"{module}.{name}")
@@ -96,6 +101,15 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(dtype, np.dtype) or type(size) is not int or not 0 <= size <= MAX_BYTES:
             raise _ForbiddenError(f"persistent id {str(pid)[:60]}")
         return self.storages.setdefault(str(key), _Storage(dtype, str(key), size))
+
+
+def _refuse_large_memo(stream: io.BytesIO) -> None:
+    """A pickle's memo is an array as long as its largest index says, so a few bytes could ask for gigabytes."""
+    start, size = stream.tell(), len(stream.getbuffer())
+    for operation, argument, _ in pickletools.genops(stream):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > size:
+            raise ValueError(f"its memo has an index of {argument}")
+    stream.seek(start)
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:

@@ -27,27 +27,27 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
     """
     found: Tensors = {}
 
-    def take(name: str) -> np.ndarray:
-        if name not in state:
+    def take(name: str, rank: int = 1) -> np.ndarray:
+        if name not in state or state[name].dtype.kind != "f" or state[name].ndim != rank:
             raise BadFileError(
                 "is not torchvision's MobileNetV2",
                 file=file,
                 field=name,
-                got=f"{len(state)} other tensors",
-                expected="a tensor of that name",
+                got=str(state[name].shape) if name in state else f"{len(state)} other tensors",
+                expected=f"floats of that name with {rank} dimensions",
             )
         return state[name]
 
     for site in plan.sites:
         convolution, norm = _names(site.block, site.placement, site.name)
-        kernel = take(f"{convolution}.weight")  # (out, in, h, w), or (channels, 1, h, w) where depthwise
+        kernel = take(f"{convolution}.weight", 4)  # (out, in, h, w), or (channels, 1, h, w) where depthwise
         found[f"{site.name}/kernel"] = np.ascontiguousarray(
             kernel.transpose((2, 3, 0, 1) if site.depthwise else (2, 3, 1, 0))
         )
         for part, torch_part in _PARTS.items():
             found[f"{site.name}/{part}"] = take(f"{norm}.{torch_part}")
     if "classifier.1.weight" in state:
-        found["head_kernel"] = np.ascontiguousarray(take("classifier.1.weight").T)
+        found["head_kernel"] = np.ascontiguousarray(take("classifier.1.weight", 2).T)
         found["head_bias"] = take("classifier.1.bias")
     backbone.check_tensors(plan, found, file)
     return found

@@ -26,6 +26,7 @@ class Engine(Protocol):
     """One opened graph. Not thread-safe: its `Runtime` takes turns."""
 
     image_shape: tuple[int, ...]
+    image_type: np.dtype[Any]
 
     def bind(self, values: dict[str, np.ndarray]) -> None:
         """Give the graph its patch inputs, float32 in C order, before its first run; none if it has none.

@@ -8,6 +8,8 @@ import numpy as np
 
 from edgepatch.errors import BadFileError, require
 
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+
 
 class OnnxRuntime:
     """An .onnx session with its patch inputs bound once, not handed over at every run."""
@@ -15,8 +17,12 @@ class OnnxRuntime:
     def __init__(self, module: Any, session: Any) -> None:
         self._module, self._session = module, session
         self._outputs = [output.name for output in session.get_outputs()]
+        types = {value.name: value.type for value in session.get_inputs()}
         shapes = {value.name: value.shape for value in session.get_inputs()}
+        if not shapes:
+            raise ValueError("it has no input")
         self._image = "image" if "image" in shapes else next(iter(shapes))
+        self.image_type = np.dtype(_TYPES.get(types[self._image], np.void))
         self.image_shape = tuple(side if isinstance(side, int) else 1 for side in shapes[self._image])
         self.bind({})
 
@@ -50,6 +56,6 @@ def start(name: str, model: bytes, threads: int) -> OnnxRuntime:
     options.log_severity_level = 3
     try:
         session = module.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return OnnxRuntime(module, session)
     except Exception as error:  # its exceptions share no base of their own
         raise BadFileError(f"{name} cannot open the graph: {error}") from error
-    return OnnxRuntime(module, session)

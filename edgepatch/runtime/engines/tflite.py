@@ -24,18 +24,22 @@ class TFLite:
         else:
             inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
             outputs = {detail["name"]: detail for detail in interpreter.get_output_details()}
+        if not inputs:
+            raise ValueError("it has no input")
         self._image = "image" if "image" in inputs else next(iter(inputs))
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
         self._outputs = {name: detail["index"] for name, detail in outputs.items()}
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self.image_type = np.dtype(inputs[self._image]["dtype"])
         self.image_shape = tuple(int(side) for side in inputs[self._image]["shape"])
 
     def bind(self, values: dict[str, np.ndarray]) -> None:
         """Copy the values into the graph; a number of classes it was not laid out for lays it out anew."""
         shapes = {name: value.shape for name, value in values.items()}
         if shapes != self._shapes:
+            laid_out, self._shapes = self._shapes or {}, None  # should this fail half-way, the next one does it all
             for name, shape in shapes.items():
-                if shape != (self._shapes or {}).get(name):
+                if shape != laid_out.get(name):
                     self._interpreter.resize_tensor_input(self._inputs[name], shape)
             self._interpreter.allocate_tensors()
             self._shapes = shapes

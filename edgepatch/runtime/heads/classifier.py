@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch.blob import Patch
-from edgepatch.errors import BadFileError
+from edgepatch.errors import BadFileError, EdgepatchError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +49,17 @@ def check(patch: Patch, file: object) -> None:
     Raises:
         BadFileError: they do not.
     """
-    bias = patch.tensors.get("head_bias")
-    if bias is None or bias.shape != (len(patch.labels),):
-        raise BadFileError(
-            "has labels for another head",
-            file=file,
-            field="labels",
-            got=len(patch.labels),
-            expected="no head_bias" if bias is None else str(bias.shape),
-        )
+    classes = len(patch.labels)
+    for name, rank in (("head_kernel", 2), ("head_bias", 1)):
+        shape = patch.tensors[name].shape if name in patch.tensors else ()
+        if len(shape) != rank or shape[-1] != classes or not classes:
+            raise BadFileError(
+                "has labels for another head",
+                file=file,
+                field=name,
+                got=str(shape),
+                expected=f"{classes} classes, one or more",
+            )
     if patch.decode.get("activation") != "softmax":
         raise BadFileError(
             "has a head that this version does not know",
@@ -69,8 +71,14 @@ def check(patch: Patch, file: object) -> None:
 
 
 def decode(outputs: dict[str, np.ndarray], patch: Patch) -> Classification:
-    """The answer in a graph's outputs: `logits` (1, classes)."""
+    """The answer in a graph's outputs: `logits` (1, classes).
+
+    Raises:
+        EdgepatchError: they are not finite.
+    """
     logits = outputs["logits"][0]
+    if not np.isfinite(logits).all():
+        raise EdgepatchError("the task answers NaN or infinity: its patch is of no use", field="task", got=patch.task)
     powers = np.exp(logits - logits.max())
     probabilities = powers / powers.sum()
     best = int(logits.argmax())
