@@ -20,7 +20,7 @@ def keras_logits(backbone: Backbone, patch: Patch, images: np.ndarray) -> np.nda
     return np.asarray(trunk.predict_on_batch(images)) @ values["head_kernel"] + values["head_bias"]
 
 
-def difference(backbone: Backbone, data: bytes, patch: Patch) -> float:
+def difference(backbone: Backbone, data: bytes, patch: Patch, file: object = None) -> float:
     """The largest difference of a patch's logits between a graph's bytes and Keras, on four pictures of noise.
 
     Raises:
@@ -32,7 +32,7 @@ def difference(backbone: Backbone, data: bytes, patch: Patch) -> float:
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.float32)
     images = patch.input.normalise(pixels)
     engine = engines.start(engines.choose(graph, None), data, 1)
-    engine.bind(check(graph, patch, "the patch"))
+    engine.bind(check(graph, patch, file))
     got = np.concatenate([engine.run(image[None])["logits"] for image in images])
     engine.close()
     return float(np.abs(got - keras_logits(backbone, patch, images)).max())

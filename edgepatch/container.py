@@ -82,6 +82,10 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
     if len(data) < 8:
         raise bad("is not an edgepatch file", "size", f"{len(data)} bytes", "at least 8 bytes")
     (length,) = struct.unpack_from("<Q", data)
+    if data[8:9] != b"{":
+        raise bad(
+            "is not an edgepatch file", "header", "something else", "a .backbone, an .epatch or an exported graph"
+        )
     if length > MAX_HEADER_KIB * 1024:
         raise bad("is not an edgepatch file", "header length", length, f"at most {MAX_HEADER_KIB} KiB")
     if length > len(data) - 8:

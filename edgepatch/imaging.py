@@ -85,7 +85,8 @@ class Preprocessing:
 def load(picture: Any) -> Image.Image:
     """An upright RGB picture of a path, a PIL image or an array.
 
-    Arrays are (height, width), (height, width, 1), (height, width, 3) or (height, width, 4); uint8 counts 0..255,
+    Arrays are RGB (OpenCV's are BGR: give `frame[..., ::-1]`), of shape (height, width), (height, width, 1),
+    (height, width, 3) or (height, width, 4); uint8 counts 0..255,
     uint16 0..65535, floats 0..1. EXIF orientation is applied, transparency is laid on white, 16-bit greys are
     brought down to 8 bits.
     """

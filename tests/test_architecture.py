@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -145,3 +146,11 @@ def test_every_module_imports() -> None:
     for name in modules():
         if name not in ("edgepatch.__main__",):
             importlib.import_module(name.removesuffix(".__init__"))
+
+
+def test_no_page_is_left_with_an_empty_table_or_a_placeholder() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"<!-- (\w+) -->\s*<!-- end \1 -->", text), f"{page.name} has an empty table"
+        assert not re.search(r"@[A-Z]+@", text), f"{page.name} has a placeholder"

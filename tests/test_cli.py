@@ -150,6 +150,46 @@ def test_several_patches_and_pictures_in_one_call(
     assert (twice.code, twice.document["error"]["field"]) == (2, "task")
 
 
+def test_outputs_must_be_named_for_what_they_are(
+    edgepatch: Any, tiny_file: Path, graphs: dict[str, Path], patches: list[Path], picture: Path, tmp_path: Path
+) -> None:
+    """A name that says something else is how a file replaces another, even the one the command reads."""
+    before = tiny_file.read_bytes()
+    calls = [
+        ("export", tiny_file, "--to", "tflite", "--out", tiny_file),
+        ("export", tiny_file, "--to", "onnx", "--out", tmp_path / "x.tflite"),
+        ("backbone", "patch", tiny_file, "--out", tiny_file),
+        ("backbone", "create", "mobilenet_v2", "--size", 32, "--weights", "random", "--out", tmp_path / "x.epatch"),
+        ("run", graphs["onnx"], "--patch", patches[0], picture, "--sheet", tmp_path / "s.jpg"),
+    ]
+    for call in calls:
+        outcome = edgepatch(*call, "--json")
+        assert (outcome.code, outcome.document["error"]["message"]) == (2, "is not a name for this kind of file"), call
+    assert tiny_file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_run_answers_the_pictures_it_can_read(
+    edgepatch: Any, graphs: dict[str, Path], patches: list[Path], picture: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    outcome = edgepatch("run", graphs["onnx"], "--patch", patches[0], broken, picture, "--json")
+    assert outcome.code == 3
+    assert [row["image"] for row in outcome.document] == [str(picture)]
+    assert str(broken) in outcome.err
+
+
+def test_a_file_of_another_kind_is_told_for_what_it_is(
+    edgepatch: Any, tiny_file: Path, patches: list[Path], picture: Path
+) -> None:
+    for file in (tiny_file, patches[0]):
+        outcome = edgepatch("run", file, "--patch", patches[0], picture, "--json")
+        assert (outcome.code, outcome.document["error"]["got"]) == (3, "a backbone or a patch")
+    outcome = edgepatch("inspect", picture, "--json")
+    assert (outcome.code, outcome.document["error"]["message"]) == (3, "is not an edgepatch file")
+
+
 def test_people_get_tables(edgepatch: Any, graphs: dict[str, Path], patches: list[Path], picture: Path) -> None:
     ran = edgepatch("run", graphs["tflite"], "--patch", patches[0], picture)
     assert ran.code == 0

@@ -65,6 +65,13 @@ def test_one_class_an_empty_class_and_no_class_are_refused(digits: Path, tmp_pat
         folder.scan(tmp_path / "absent")
 
 
+def test_a_split_beside_class_folders_is_refused(digits: Path) -> None:
+    """DATA/test beside DATA/0 would be taken for a class, and tested on what was trained on."""
+    (digits / "test").mkdir()
+    with pytest.raises(UsageError, match="named as a split"):
+        folder.scan(digits)
+
+
 def test_a_class_of_one_image_cannot_be_split(digits: Path) -> None:
     for path in sorted((digits / "7").iterdir())[1:]:
         path.unlink()

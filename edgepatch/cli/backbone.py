@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgepatch.cli.common import json_option, kib, show
+from edgepatch.cli.common import check_name, json_option, kib, refuse_names, show
 
 
 @click.group()
@@ -15,7 +15,13 @@ def command() -> None:
 @command.command()
 @click.argument("name")
 @click.option("--size", type=int, required=True, help="Side of the square input, in pixels: 96, 128, 224, ...")
-@click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier.")
+@click.option(
+    "--alpha",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Width; ImageNet weights are there for 0.35 0.5 0.75 1.0 1.3 1.4.",
+)
 @click.option(
     "--weights",
     metavar="SOURCE",
@@ -37,6 +43,7 @@ def create(name: str, size: int, alpha: float, weights: str, seed: int, out: str
     from edgepatch.backbones import backbone
     from edgepatch.backbones import weights as sources
 
+    refuse_names(out, (".epatch", ".tflite", ".onnx"))
     made = sources.create(name, alpha=alpha, size=size, source=weights, seed=seed)
     count = backbone.write(made, out)
     parameters = sum(value.size for key, value in made.tensors.items() if key.endswith("/kernel"))
@@ -55,7 +62,8 @@ def create(name: str, size: int, alpha: float, weights: str, seed: int, out: str
     }
     show(
         document,
-        f"{out}: {name} {alpha:g}, {size} px, {len(made.plan.sites)} sites, {parameters:,} frozen kernel values, "
+        f"{out}: {name} {alpha:g}, weights {made.source['name']}, {size} px, "
+        f"{len(made.plan.sites)} sites, {parameters:,} frozen kernel values, "
         f"{kib(count)}\nid {made.id}",
         as_json,
     )
@@ -73,6 +81,8 @@ def patch(backbone: str, out: str, as_json: bool) -> None:
     """
     from edgepatch import blob
     from edgepatch.backbones import backbone as files
+
+    check_name(out, ".epatch")
 
     own = files.read(backbone).own_patch()
     count = blob.write(own, out)

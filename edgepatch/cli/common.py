@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,6 +46,28 @@ def framework(module: str, *, why: str) -> None:
         importlib.import_module(module)
     require(module, extra="train", why=why)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model after the fifth
+
+
+def check_name(out: str, suffix: str) -> None:
+    """Refuse an output whose name says that it is something else: it would be found under it later, or replace it.
+
+    Raises:
+        UsageError: it does not end in `suffix`.
+    """
+    if Path(out).suffix != suffix:
+        raise UsageError(
+            "is not a name for this kind of file", file=out, field="--out", expected=f"a name ending in {suffix}"
+        )
+
+
+def refuse_names(out: str, suffixes: tuple[str, ...]) -> None:
+    """As `check_name`, for files that may be called anything but these.
+
+    Raises:
+        UsageError: it ends in one of `suffixes`.
+    """
+    if Path(out).suffix in suffixes:
+        raise UsageError("is not a name for this kind of file", file=out, field="--out", got=Path(out).suffix)
 
 
 def show(document: Any, text: str, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from edgepatch.cli.common import framework, json_option, kib, show
+from edgepatch.cli.common import check_name, framework, json_option, kib, show
 
 
 @click.command()
@@ -36,6 +36,7 @@ def command(backbone: str, target: str, precision: str, patches: tuple[str, ...]
     from edgepatch.backbones import backbone as backbone_files
     from edgepatch.errors import EdgepatchError, UsageError
 
+    check_name(out, f".{target}")
     if precision != "fp32":
         raise UsageError("this version exports fp32 only", field="--precision", got=precision, expected="fp32")
     framework("tensorflow" if target == "tflite" else "onnx", why=f"exporting to {target}")
@@ -52,7 +53,7 @@ def command(backbone: str, target: str, precision: str, patches: tuple[str, ...]
     for path, patch in loaded:
         from edgepatch.converters import parity as checks
 
-        difference = checks.difference(source, data, patch)
+        difference = checks.difference(source, data, patch, path)
         if not difference <= checks.TOLERANCE:  # NaN is no parity either
             raise EdgepatchError(
                 "the graph does not answer as Keras does, so it was not written",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgepatch.cli.common import (
+    check_name,
     engine_option,
     json_option,
     mode_option,
@@ -16,6 +17,7 @@ from edgepatch.cli.common import (
     table,
     threads_option,
 )
+from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 
 
 @click.command()
@@ -36,19 +38,31 @@ def command(
     threads: int,
     sheet: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Run tasks on IMAGEs through a shared GRAPH.
+
+    Pictures that cannot be read are named and skipped; the exit code then says so.
 
     \b
     edgepatch run mobilenet.tflite --patch flowers.epatch picture.jpg
     edgepatch run mobilenet.onnx --patch flowers.epatch --patch imagenet.epatch *.jpg --sheet answers.png
     """
+    if sheet:
+        check_name(sheet, ".png")
     runtime, tasks = runtime_with(graph, patches, mode=mode, engine=engine, threads=threads)
     rows: list[dict[str, Any]] = []
+    unreadable: list[EdgepatchError] = []
     for task in tasks:
         runtime.use(task)
         for image in images:
-            rows.append({"image": image, **runtime.predict(image).to_json()})
+            try:
+                rows.append({"image": image, **runtime.predict(image).to_json()})
+            except (BadFileError, UsageError) as error:
+                unreadable.append(error)
+    if not rows:
+        raise unreadable[0]
+    for problem in unreadable:
+        click.echo(f"skipped {problem}", err=True)
     if sheet:
         from edgepatch import contact_sheet
 
@@ -58,3 +72,4 @@ def command(
     cells = [["image", "task", "label", "score"]]
     cells += [[row["image"], row["task"], row["label"], f"{row['score']:.3f}"] for row in rows]
     show(rows, table(cells), as_json)
+    return unreadable[0].exit_code if unreadable else 0

@@ -17,7 +17,12 @@ from edgepatch.cli.common import framework, json_option, kib, show
     "--patch", "kinds", metavar="KINDS", default="scale_bias", show_default=True, help="Patch kinds, joined by +."
 )
 @click.option("--out", metavar="FILE.epatch", required=True, help="The patch file; its report stands beside it.")
-@click.option("--epochs", type=int, default=0, help="Of the joint phase; by default the number of images decides.")
+@click.option(
+    "--epochs",
+    type=int,
+    default=0,
+    help="Of the joint phase; by default the number of images decides. One or two rarely beat the head alone.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
 @click.option("--val", metavar="DIR", help="Images to choose on, instead of DATA/val or a share of DATA.")
 @click.option("--task", help="The task's name; by default that of the file.")

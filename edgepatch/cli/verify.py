@@ -40,9 +40,9 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
                 rows.append({"patch": path, "ok": True, "task": task})
                 runtime.unload(task)
             except EdgepatchError as error:
-                rows.append({"patch": path, "ok": False, **error.to_json()})
+                rows.append({"patch": path, "ok": False, "text": str(error), **error.to_json()})
                 code = code or error.exit_code
         document = {"graph": graph, "backbone_id": runtime.backbone_id, "ok": code == 0, "patches": rows}
-    lines = [f"{row['patch']}: {'ok, ' + row['task'] if row['ok'] else row['error']['message']}" for row in rows]
+    lines = [f"{row['patch']}: ok, {row['task']}" if row["ok"] else row["text"] for row in rows]
     show(document, "\n".join(lines), as_json)
     return code

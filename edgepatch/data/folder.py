@@ -11,6 +11,7 @@ import numpy as np
 
 from edgepatch.errors import UsageError
 
+SPLITS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
@@ -59,6 +60,14 @@ def scan(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
         raise UsageError("there is no such folder", file=root, mend=mend) from error
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", file=root) from error
+    if mixed := [name for name in found if name in SPLITS]:
+        raise UsageError(
+            "has a folder named as a split among its classes",
+            file=root,
+            field=mixed[0],
+            got=", ".join(found[:12]),
+            expected="class folders only, or train/ and val/ or test/ with class folders in them",
+        )
     if not found:
         raise UsageError(
             "has no class folders",

@@ -76,6 +76,8 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
             source,
         )
     if source == "imagenet-torchvision":
+        if alpha != 1.0:
+            raise UsageError("torchvision's weights are of one width", field="--alpha", got=alpha, expected="1.0")
         return _from_torchvision(built, _offline_path(required=True), pinned=True)
     path = Path(source)
     if path.suffix.lower() not in SUFFIXES:
