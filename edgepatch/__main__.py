@@ -2,4 +2,5 @@
 
 from edgepatch.cli import main
 
-main()
+if __name__ == "__main__":  # measuring memory starts fresh processes, which import this again
+    main()

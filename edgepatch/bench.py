@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import multiprocessing
 import os
 import statistics
 import time
@@ -15,6 +17,7 @@ import numpy as np
 from edgepatch import blob, files
 from edgepatch.errors import BadFileError, UsageError
 from edgepatch.runtime import engines, graph_file
+from edgepatch.runtime.engines import tflite
 from edgepatch.runtime.runtime import check
 
 ROUNDS, RUNS, OPENINGS = 15, 8, 7
@@ -56,20 +59,16 @@ def bench(
         values.append(check(shared, blob.read(path), path))
     rows: list[dict[str, Any]] = []
     switches: list[dict[str, Any]] = []
-    memory: dict[str, float] = {}
     for count in threads:
-        before = resident()
         contestants = {"bind": engines.start(name, shared.data, count)}
         contestants["bind"].bind(values[0])
         images = {"bind": _picture(contestants["bind"])}
         contestants["bind"].run(images["bind"])
-        memory.setdefault("bind_mib", round(resident() - before, 1))
         opening = {"bind": _opening(name, shared.data, images["bind"], values[0], count)}
         if against is not None:
             data = files.read(against, limit=graph_file.MAX_BYTES)
             if graph_file.format_of(data) != shared.format:
                 raise BadFileError("is not a model of the graph's format", file=against, expected=f"a .{shared.format}")
-            before = resident()
             contestants["dedicated"] = engines.start(name, data, count)
             contestants["dedicated"].bind({})
             images["dedicated"] = _picture(contestants["dedicated"])
@@ -82,7 +81,6 @@ def bench(
                     expected="float32",
                 )
             contestants["dedicated"].run(images["dedicated"])
-            memory.setdefault("dedicated_mib", round(resident() - before, 1))
             opening["dedicated"] = _opening(name, data, images["dedicated"], {}, count)
         times: dict[str, list[float]] = {mode: [] for mode in contestants}
         for _ in range(rounds):
@@ -108,8 +106,10 @@ def bench(
         for opened in contestants.values():
             opened.close()
     size = {"graph": Path(graph).stat().st_size, "patches": {path: Path(path).stat().st_size for path in patches}}
+    memory = {"bind_mib": _in_fresh_process(name, graph, values[0])}
     if against is not None:
         size["dedicated"] = Path(against).stat().st_size
+        memory["dedicated_mib"] = _in_fresh_process(name, against, {})
     return {"rows": rows, "switch": switches, "bytes": size, "memory": memory, "rounds": rounds, "runs_a_round": RUNS}
 
 
@@ -138,6 +138,21 @@ def _switching(
         "first_result_ms": round(statistics.median(answering), 4),
         "worst_ms": round(max(binding), 4),
     }
+
+
+def _in_fresh_process(name: str, model: str, values: dict[str, np.ndarray]) -> float:
+    """What a model adds to resident memory, up to its first answer: a process that ran another one would not tell."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return float(pool.apply(_footprint, (name, model, values)))
+
+
+def _footprint(name: str, model: str, values: dict[str, np.ndarray]) -> float:
+    importlib.import_module(tflite.MODULES.get(name, "onnxruntime"))  # the library itself does not count
+    before = resident()
+    opened = engines.start(name, files.read(model, limit=graph_file.MAX_BYTES), 1)
+    opened.bind(values)
+    opened.run(_picture(opened))
+    return round(resident() - before, 1)
 
 
 def _opening(name: str, data: bytes, image: np.ndarray, values: dict[str, np.ndarray], threads: int) -> float:

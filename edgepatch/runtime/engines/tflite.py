@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepatch.errors import BadFileError, MissingPackageError, require
 
-_MODULES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+MODULES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 
 
 class TFLite:
@@ -63,7 +63,7 @@ def start(name: str, model: bytes, threads: int) -> TFLite:
             "tflite-runtime cannot run in a process that has imported tensorflow: their libraries collide",
             mend="Use --engine litert here, or run tflite-runtime in a process of its own.",
         )
-    module = require(_MODULES[name], extra=name, why=f"the engine {name}")
+    module = require(MODULES[name], extra=name, why=f"the engine {name}")
     try:
         return TFLite(module.Interpreter(model_content=model, num_threads=threads))
     except (ValueError, RuntimeError) as error:
