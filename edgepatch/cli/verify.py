@@ -34,9 +34,7 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
         for path in patches:
             try:
                 task = runtime.load(path)
-                answer = runtime.predict(grey, task)
-                if not np.isfinite(answer.logits).all():
-                    raise EdgepatchError("answers NaN or infinity", file=path)
+                runtime.predict(grey, task)  # refuses an answer that is not finite
                 rows.append({"patch": path, "ok": True, "task": task})
                 runtime.unload(task)
             except EdgepatchError as error:

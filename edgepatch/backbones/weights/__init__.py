@@ -55,7 +55,7 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
         offline = alpha == 1.0 and _offline_path() is not None
         source = "imagenet-torchvision" if offline else "imagenet-keras"
 
-    def built(style: Any, load: Any, facts: dict[str, Any], file: object) -> Backbone:
+    def built(style: Any, load: Any, facts: dict[str, Any]) -> Backbone:
         try:
             preprocessing = Preprocessing(size, "crop", style.SCALE, style.OFFSET)
         except ValueError as error:
@@ -66,14 +66,13 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
         return Backbone(plan, tensors, preprocessing, labels, {"name": Path(source).name, **facts})
 
     if source == "random":
-        return built(keras_names, lambda plan: _random(plan, seed), {"seed": seed, "licence": ""}, source)
+        return built(keras_names, lambda plan: _random(plan, seed), {"seed": seed, "licence": ""})
     if source == "imagenet-keras":
         facts = {"task": "imagenet", "licence": KERAS_LICENCE}
         return built(
             keras_names,
             lambda plan: keras_names.tensors(plan, keras_names.load_applications(alpha), source),
             facts,
-            source,
         )
     if source == "imagenet-torchvision":
         if alpha != 1.0:
@@ -92,7 +91,7 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
     data = files.read(path, limit=backbone.MAX_BYTES)
     state = keras_names.load_npz(data, path) if path.suffix.lower() == ".npz" else keras_names.load_model(path)
     facts = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "licence": ""}
-    return built(keras_names, lambda plan: keras_names.tensors(plan, state, path), facts, path)
+    return built(keras_names, lambda plan: keras_names.tensors(plan, state, path), facts)
 
 
 def imagenet_labels() -> tuple[str, ...]:
@@ -117,7 +116,7 @@ def _from_torchvision(built: Any, path: Any, *, pinned: bool) -> Backbone:
     facts = {"file": Path(path).name, "sha256": digest, "licence": TORCHVISION_LICENCE if pinned else ""}
     if pinned:
         facts["task"] = "imagenet"
-    return built(torchvision, lambda plan: torchvision.tensors(plan, state, path), facts, path)
+    return built(torchvision, lambda plan: torchvision.tensors(plan, state, path), facts)
 
 
 def _offline_path(*, required: bool = False) -> os.PathLike[str] | None:
