@@ -8,6 +8,7 @@ Choices are made on validation accuracy; only the grid `final`, which reports, l
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -21,12 +22,14 @@ import keras
 import numpy as np
 
 from datasets import SETS, prepare
-from edgepatch import metrics
+from edgepatch import blob, metrics
 from edgepatch.backbones import network, weights
+from edgepatch.backbones.backbone import Backbone
+from edgepatch.blob import Patch
 from edgepatch.data import folder, pictures
 from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Quiet
-from edgepatch.training import head, trainer
+from edgepatch.training import calibration, head, storing, trainer
 from edgepatch.training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "recipe.jsonl"
@@ -48,6 +51,16 @@ GRIDS: dict[str, dict[str, Any]] = {
         "limit": 600,
         "size": 96,
     },
+    # where to put scale and bias, and what packing the patch costs, on the test images
+    "placement": {
+        "base": {"epochs": 8},
+        "try": [{"placement": placement} for placement in ("all", "pointwise", "project", "depthwise", "expand")],
+        "sets": ("clothing10", "coffeeleaf5", "signdigits10"),
+        "limit": 600,
+        "size": 96,
+        "test": True,
+        "codec": True,
+    },
     # the default recipe, on the test images
     "final": {"base": {}, "try": [{"seed": 0}, {"seed": 1}], "limit": 1200, "size": 96, "test": True},
 }
@@ -64,9 +77,10 @@ def runs(grid: str) -> list[dict[str, Any]]:
             "limit": wanted["limit"],
             "size": wanted["size"],
             "test": wanted.get("test", False),
+            **({"codec": True} if wanted.get("codec") else {}),
         }
         for tried in wanted["try"]
-        for name in SETS
+        for name in wanted.get("sets", SETS)
     ]
 
 
@@ -83,7 +97,7 @@ def run(grid: str) -> None:
         backbone = weights.create("mobilenet_v2", alpha=1.0, size=wanted["size"], source="imagenet-torchvision")
         data = prepare(wanted["set"], WORK / "data", wanted["limit"])
         options = dict(wanted["recipe"])
-        kind = ScaleBias(options.pop("form", "relative_gamma"))
+        kind = ScaleBias(options.pop("form", "relative_gamma"), options.pop("placement", "all"))
         recipe = Recipe(**options)
         out = WORK / "run.epatch"
         out.unlink(missing_ok=True)
@@ -103,6 +117,8 @@ def run(grid: str) -> None:
         if wanted["test"]:
             line |= tested(backbone, result.patch, data)
             line["head_test_accuracy"] = tested(backbone, result.head_alone, data)["test_accuracy"]
+        if wanted.get("codec"):
+            line |= packed(backbone, result.patch, data)
         line["seconds"] = round(time.monotonic() - start, 1)
         with RESULTS.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -115,13 +131,30 @@ def run(grid: str) -> None:
         keras.backend.clear_session()
 
 
-def tested(backbone: Any, patch: Any, data: Path) -> dict[str, float]:
+def tested(backbone: Backbone, patch: Patch, data: Path) -> dict[str, float]:
     """Accuracy of a patch on the test split, computed in Keras with the values the file holds."""
     images = pictures.load(folder.scan(data / "test", patch.labels), patch.input, Quiet())
-    values = patch.values()
+    values = backbone.values(patch)
     trunk = network.deployment_form(backbone, values)
     logits = head.predict(trunk, images.pixels, patch.input) @ values["head_kernel"] + values["head_bias"]
     return {"test_accuracy": metrics.accuracy(logits, images.labels), "test_images": len(images)}
+
+
+def packed(backbone: Backbone, patch: Patch, data: Path) -> dict[str, float]:
+    """Size of a patch as trained and with the codec `int8`, and its test accuracy then."""
+    images = pictures.load(folder.scan(data / "train", patch.labels), patch.input, Quiet())
+    few = images.pixels[:: max(1, len(images) // calibration.IMAGES)]
+    own = {name: np.asarray(value, np.float32) for name, value in patch.tensors.items()}
+    small = storing.store(backbone, patch, own, "int8", network.deployment_form(backbone), few)
+    heads = tuple(name for name in small.tensors if name.startswith("head_"))
+    rest = tuple(name for name in small.tensors if name not in heads)
+    kinds = {kind: rest if kind != "classifier" else heads for kind in patch.kinds}
+    small = dataclasses.replace(small, kinds=kinds)
+    return {
+        "bytes": len(blob.dump(patch)),
+        "packed_bytes": len(blob.dump(small)),
+        "packed_test_accuracy": tested(backbone, small, data)["test_accuracy"],
+    }
 
 
 def table() -> str:

@@ -94,7 +94,7 @@ def imagenet_table() -> str:
     for size in (224, 160, 128, 96):
         backbone = weights.create("mobilenet_v2", alpha=1.0, size=size, source="imagenet-torchvision")
         patch = backbone.own_patch()
-        values = patch.values()
+        values = backbone.values(patch)
         pixels = np.stack([imaging.fit(imaging.load(path), size, "crop") for path in paths])
         features = head.predict(network.deployment_form(backbone), pixels, backbone.input)
         found = {"Keras": features @ values["head_kernel"] + values["head_bias"]}

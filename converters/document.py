@@ -2,31 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgepatch import container
+import numpy as np
+
+from edgepatch import container, quantisation
 from edgepatch.backbones.backbone import Backbone
+from edgepatch.backbones.plan import Site
+from edgepatch.container import Tensors
 from edgepatch.runtime import graph_file
+from edgepatch.runtime.formats import FORMATS
 
 IMAGE, LOGITS = "image", "logits"
 
 
-def inputs(backbone: Backbone) -> dict[str, list[int | None]]:
+def forms(precision: str) -> list[str]:
+    """The forms of a graph: one that computes in int8 cannot be bound, for scales are not data there."""
+    return ["bake"] if precision == "int8" else ["bind", "bake"]
+
+
+def inputs(backbone: Backbone, placement: str) -> dict[str, list[int | None]]:
     """Shapes of the patch inputs, by name in canonical order; None is the number of classes, which is free."""
-    total, features = sum(backbone.plan.channels), backbone.plan.features
-    return {"scale": [total], "bias": [total], "head_kernel": [features, None], "head_bias": [None]}
+    total = sum(site.channels for site in backbone.plan.sites if site.within(placement))
+    return {"scale": [total], "bias": [total], "head_kernel": [backbone.plan.features, None], "head_bias": [None]}
 
 
-def seal(backbone: Backbone, kind: str, precision: str, attach: Callable[[bytes], bytes]) -> bytes:
-    """The bytes of a graph with its document in it, the hash of all other bytes included.
+def kernel(backbone: Backbone, site: Site, placement: str) -> np.ndarray:
+    """A site's kernel (HWIO) as the file holds it: the backbone's own scale is folded in where no patch changes it."""
+    values = backbone.part(site, "kernel")
+    if site.within(placement):
+        return values
+    scale = backbone.fold(site)[0]
+    return values * (scale[:, None] if site.depthwise else scale)
+
+
+def tensors(backbone: Backbone, precision: str, placement: str) -> Tensors:
+    """What a runtime must know of all sites: scale and bias to begin with, and what int8 kernels are scaled by."""
+    folded = [backbone.fold(site) for site in backbone.plan.sites]
+    inside = [site.within(placement) for site in backbone.plan.sites]
+    scales = [scale if own else np.ones_like(scale) for own, (scale, _) in zip(inside, folded, strict=True)]
+    found = {"scale": np.concatenate(scales), "bias": np.concatenate([bias for _, bias in folded])}
+    if precision in ("dynamic", "int8"):
+        kernels = [(kernel(backbone, site, placement), 2 if site.depthwise else 3) for site in backbone.plan.sites]
+        found["kernel_max"] = np.concatenate([quantisation.largest(*item) for item in kernels])
+    return found
+
+
+def seal(
+    backbone: Backbone,
+    kind: str,
+    precision: str,
+    placement: str,
+    *,
+    forms: Sequence[str],
+    table: dict[str, Any],
+    tensors: Tensors,
+    attach: Callable[[bytes], bytes],
+) -> bytes:
+    """The bytes of a graph with its document in it: the bake table and the hash of all other bytes included.
 
     Args:
         backbone: what the graph was made of.
         kind: `tflite` or `onnx`.
         precision: of the kernels.
-        attach: puts packed metadata into the graph and returns its bytes.
+        placement: of the sites that the form `bind` has inputs for.
+        forms: that the graph has.
+        table: which operators and tensors a task changes; see `locate` of the formats.
+        tensors: what the container holds beside the document.
+        attach: puts packed metadata into the graph and returns its bytes; nothing else moves with the metadata's size.
     """
+    format = FORMATS[kind]
     document: dict[str, Any] = {
         "kind": "graph",
         "format": graph_file.FORMAT,
@@ -34,15 +80,20 @@ def seal(backbone: Backbone, kind: str, precision: str, attach: Callable[[bytes]
         "alpha": backbone.plan.alpha,
         "backbone_id": backbone.id,
         "precision": precision,
-        "forms": ["bind"],
+        "forms": list(forms),
+        "placement": placement,
         "input": backbone.input.to_json(),
-        "sites": backbone.plan.table(),
-        "inputs": inputs(backbone),
+        "sites": [
+            row | {"bound": site.within(placement)}
+            for row, site in zip(backbone.plan.table(), backbone.plan.sites, strict=True)
+        ],
+        "inputs": inputs(backbone, placement),
+        "bake": format.locate(attach(b""), table, precision in ("dynamic", "int8")),
         "graph_sha256": "0" * 64,
     }
 
     def packed() -> bytes:
-        return graph_file.pack(container.dump(document, backbone.defaults()), kind)
+        return format.pack(container.dump(document, tensors))
 
     data = attach(packed())
     span = graph_file.find(data, kind)

@@ -10,139 +10,272 @@ import onnx
 from edgepatch.converters import document
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepatch import quantisation
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site, pads
-from edgepatch.blob import Patch
-from edgepatch.runtime import graph_file
+from edgepatch.runtime.formats.onnx import KEY
 
 OPSET = 17
 IR_VERSION = 8  # read by every ONNX Runtime since 1.11
+HEAD = "head"
 
 
-class Builder:
-    """Nodes and constants of a graph as they are laid down."""
+def export(backbone: Backbone, precision: str = "fp32", placement: str = "all") -> bytes:
+    """The shared graph: takes `image` (1, size, size, 3) and the patch's tensors, and answers `logits`.
 
-    def __init__(self) -> None:
+    The graph is the form `bind`. Most sites have one BatchNormalization of mean 0, variance 1 and epsilon 0 behind
+    their convolution, faster in ONNX Runtime than a Mul and an Add; others a kernel that is scaled. The inputs have
+    defaults, the backbone's own values and a head of zeros, so that other tools run the file as it stands. The nodes
+    of the form `bake` travel in the metadata, over the same kernels. A graph in `int8` is QDQ and has only this form.
+
+    Args:
+        precision, placement: as of `tflite.export`; but `dynamic` kernels are int8 in the file alone and float32 in
+            use, for ONNX Runtime's dynamically quantised convolutions are slower than its float ones.
+    """
+    bake = (_Integer if precision == "int8" else _Bake)(backbone, precision, placement)
+    skeleton = bake.model()
+    model = bake.model(weights=True) if precision == "int8" else _Bind(backbone, precision, placement).model()
+
+    def attach(packed: bytes) -> bytes:
+        del model.metadata_props[:]
+        helper.set_model_props(model, {KEY: packed.decode()})
+        return bytes(model.SerializeToString())
+
+    tensors = document.tensors(backbone, precision, placement)
+    tensors["bake_graph"] = np.frombuffer(skeleton.SerializeToString(), np.uint8)
+    forms = document.forms(precision)
+    return document.seal(
+        backbone, "onnx", precision, placement, forms=forms, table=bake.table, tensors=tensors, attach=attach
+    )
+
+
+class _Form:
+    """A graph as it is laid down: nodes, constants, and the walk over the plan."""
+
+    def __init__(self, backbone: Backbone, precision: str, placement: str) -> None:
+        self.backbone, self.precision, self.placement = backbone, precision, placement
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.placeholders: dict[str, np.ndarray] = {}  # what a runtime supplies
+        self.table: dict[str, Any] = {"sites": [], "head": {}, "activations": []}
+        self.ranges: dict[str, int] = {}  # which range of a patch each value has
+        self.low, self.high = (self.constant(f"relu6/{name}", np.float32(at)) for name, at in (("low", 0), ("high", 6)))
+        self.lay()
 
     def constant(self, name: str, value: np.ndarray) -> str:
         self.constants[name] = np.ascontiguousarray(value)
+        return name
+
+    def placeholder(self, name: str, value: np.ndarray) -> str:
+        self.placeholders[name] = np.ascontiguousarray(value)
         return name
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def model(self, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]) -> Any:
-        def values(shapes: dict[str, list[Any]]) -> list[Any]:
-            return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    def lay(self) -> None:
+        nodes = self.backbone.plan.nodes
+        image = self.activation(document.IMAGE, 0)
+        image = self.activation(self.add("Transpose", [image], "image/nchw", perm=[0, 3, 1, 2]), 0)
+        values: list[str] = []
+        for number, node in enumerate(nodes, start=1):
+            sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
+            if node.site:
+                y = self.clip(node.site, self.site(node.site, sources[0]))
+                values.append(self.activation(y, number))
+            else:
+                values.append(self.activation(self.add("Add", sources, f"add/{number}"), number))
+        pooled = self.activation(self.add("GlobalAveragePool", [values[-1]], "features/pooled"), len(nodes) + 1)
+        features = self.activation(self.add("Flatten", [pooled], "features"), len(nodes) + 1)
+        self.head(features, len(nodes) + 2)
 
-        tensors = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
-        graph = helper.make_graph(self.nodes, "edgepatch", values(inputs), values(outputs), tensors)
+    def activation(self, name: str, number: int) -> str:
+        """The value `name`, of the range `number` of a patch."""
+        self.ranges[name] = number
+        return name
+
+    def site(self, site: Site, x: str) -> str:
+        """A site, up to its activation."""
+        return self.convolve(site, x, self.weights(site, x))
+
+    def convolve(self, site: Site, x: str, weights: list[str]) -> str:
+        before, behind = pads(self.side(site), site.kernel[0], site.stride, self.backbone.plan.padding)
+        return self.add(
+            "Conv",
+            [x, *weights],
+            site.name,
+            kernel_shape=list(site.kernel[:2]),
+            strides=[site.stride] * 2,
+            pads=[before, before, behind, behind],
+            group=site.channels if site.depthwise else 1,
+        )
+
+    def clip(self, site: Site, y: str) -> str:
+        return self.add("Clip", [y, self.low, self.high], f"{site.name}/relu6") if site.relu6 else y
+
+    def weights(self, site: Site, x: str) -> list[str]:
+        """The names of a site's kernel and bias."""
+        raise NotImplementedError
+
+    def head(self, features: str, number: int) -> None:
+        raise NotImplementedError
+
+    def kernel(self, site: Site) -> np.ndarray:
+        """A site's kernel in ONNX's layout: (out, in per group, height, width)."""
+        kernel = document.kernel(self.backbone, site, self.placement)
+        return kernel.transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1))
+
+    def side(self, site: Site) -> int:
+        """Side of the pixels a site sees: each strided site before it has halved them, rounded up."""
+        side = self.backbone.input.size
+        for earlier in self.backbone.plan.sites[: site.index]:
+            side = math.ceil(side / earlier.stride)
+        return side
+
+    def model(self, weights: bool = False) -> Any:
+        """The graph as a model; with its placeholders as initializers or, for a runtime to add them, without."""
+        inputs, outputs, free = self.signature()
+        tensors = {**self.constants, **(self.placeholders if weights else {}), **free}
+        graph = helper.make_graph(
+            self.nodes,
+            "edgepatch",
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+            [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="edgepatch")
         model.ir_version = IR_VERSION
-        onnx.checker.check_model(model, full_check=True)
+        if weights or not self.placeholders:
+            onnx.checker.check_model(model, full_check=True)
         return model
 
-
-def export(backbone: Backbone, precision: str = "fp32") -> bytes:
-    """The shared graph: takes `image` (1, size, size, 3) and the patch's tensors, and answers `logits`.
-
-    Scale and bias are the inputs of one BatchNormalization behind each convolution, of mean 0, variance 1 and
-    epsilon 0: faster in ONNX Runtime than a Mul and an Add.
-    """
-    builder, channels = Builder(), backbone.plan.channels
-    cuts = builder.constant("channels", np.array(channels, np.int64))
-    for name in ("scale", "bias"):
-        parts = [f"{site.name}/{name}" for site in backbone.plan.sites]
-        builder.nodes.append(helper.make_node("Split", [name, cuts], parts, name=f"split/{name}", axis=0))
-    for count in sorted(set(channels)):
-        builder.constant(f"zeros/{count}", np.zeros(count, np.float32))
-        builder.constant(f"ones/{count}", np.ones(count, np.float32))
-
-    def convolve(site: Site, x: str) -> str:
-        y = _convolution(builder, backbone, site, x, backbone.part(site, "kernel"))
-        count = site.channels
-        norms = [f"{site.name}/scale", f"{site.name}/bias", f"zeros/{count}", f"ones/{count}"]
-        return builder.add("BatchNormalization", [y, *norms], f"{site.name}/scaled", epsilon=0.0)
-
-    features = _features(builder, backbone, convolve)
-    builder.add("Gemm", [features, "head_kernel", "head_bias"], document.LOGITS)
-    shapes = {
-        name: ["classes" if side is None else side for side in shape]
-        for name, shape in document.inputs(backbone).items()
-    }
-    size = backbone.input.size
-    model = builder.model({document.IMAGE: [1, size, size, 3], **shapes}, {document.LOGITS: [1, "classes"]})
-
-    def attach(packed: bytes) -> bytes:
-        del model.metadata_props[:]
-        helper.set_model_props(model, {graph_file.KEY: packed.decode()})
-        return bytes(model.SerializeToString())
-
-    return document.seal(backbone, "onnx", precision, attach)
+    def signature(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, np.ndarray]]:
+        """Shapes of inputs and outputs, and the defaults of those inputs that have one."""
+        size = self.backbone.input.size
+        return {document.IMAGE: [1, size, size, 3]}, {document.LOGITS: [1, "classes"]}, {}
 
 
-def dedicated(backbone: Backbone, patch: Patch) -> bytes:
-    """A plain .onnx of one task, its scales folded into the kernels: what edgepatch is measured against."""
-    values = {**backbone.defaults(), **patch.values()}
-    builder, ends = Builder(), np.cumsum(backbone.plan.channels)
+class _Bind(_Form):
+    """Scale and bias are inputs."""
 
-    def convolve(site: Site, x: str) -> str:
-        cut = slice(ends[site.index] - site.channels, ends[site.index])
-        scale = values["scale"][cut]
-        kernel = backbone.part(site, "kernel") * (scale[:, None] if site.depthwise else scale)
-        return _convolution(builder, backbone, site, x, kernel, values["bias"][cut])
+    def lay(self) -> None:
+        self.bound = [site for site in self.backbone.plan.sites if site.within(self.placement)]
+        cuts = self.constant("channels", np.array([site.channels for site in self.bound], np.int64))
+        for name in ("scale", "bias"):
+            parts = [f"{site.name}/{name}" for site in self.bound]
+            self.nodes.append(helper.make_node("Split", [name, cuts], parts, name=f"split/{name}", axis=0))
+        super().lay()
 
-    features = _features(builder, backbone, convolve)
-    head = [builder.constant(name, values[name]) for name in ("head_kernel", "head_bias")]
-    builder.add("Gemm", [features, *head], document.LOGITS)
-    size = backbone.input.size
-    model = builder.model({document.IMAGE: [1, size, size, 3]}, {document.LOGITS: [1, len(patch.labels)]})
-    return bytes(model.SerializeToString())
+    def site(self, site: Site, x: str) -> str:
+        if site not in self.bound:
+            return super().site(site, x)
+        count, name, (kernel, *_) = site.channels, site.name, self.weights(site, x)
+        if self.scales_kernel(site):
+            column = self.constant("column", np.array([-1, 1, 1, 1], np.int64))
+            scale = self.add("Reshape", [f"{name}/scale", column], f"{name}/scale/column")
+            return self.convolve(site, x, [self.add("Mul", [kernel, scale], f"{name}/kernel/scaled"), f"{name}/bias"])
+        zeros = self.constant(f"zeros/{count}", np.zeros(count, np.float32))
+        ones = self.constant(f"ones/{count}", np.ones(count, np.float32))
+        norms = [f"{name}/scale", f"{name}/bias", zeros, ones]
+        return self.add("BatchNormalization", [self.convolve(site, x, [kernel]), *norms], f"{name}/scaled", epsilon=0.0)
 
+    def scales_kernel(self, site: Site) -> bool:
+        """Whether it is cheaper to scale the kernel at every run than what comes out.
 
-def _features(builder: Builder, backbone: Backbone, convolve: Any) -> str:
-    image = builder.add("Transpose", [document.IMAGE], "image/nchw", perm=[0, 3, 1, 2])
-    limits = [builder.constant(f"relu6/{name}", np.float32(value)) for name, value in (("low", 0), ("high", 6))]
-    values: list[str] = []
-    for number, node in enumerate(backbone.plan.nodes):
-        sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
-        if node.site:
-            x = convolve(node.site, sources[0])
-            values.append(builder.add("Clip", [x, *limits], f"{node.site.name}/relu6") if node.site.relu6 else x)
+        It is for 1x1 kernels smaller than the image, which ONNX Runtime takes as they come; and what lies beside a
+        depthwise site that is bound need then not change its layout twice (docs/decisions/0005-cheaper-bind.md).
+        """
+        side = math.ceil(self.side(site) / site.stride)
+        if site.placement == "expand":
+            return side * side > 2 * site.kernel[2]
+        return site.placement == "project" and any(other.depthwise for other in self.bound)
+
+    def weights(self, site: Site, x: str) -> list[str]:
+        name, values = f"{site.name}/kernel", self.kernel(site)
+        kernel = name
+        if self.precision == "fp16":
+            half = self.constant(name, values.astype(np.float16))
+            kernel = self.add("Cast", [half], f"{name}/float", to=TensorProto.FLOAT)
+        elif self.precision == "dynamic":
+            stored, scale = quantisation.weights(values, 0)
+            parts = [self.constant(name, stored), self.constant(f"{name}_scale", scale)]
+            kernel = self.add("DequantizeLinear", parts, f"{name}/float", axis=0)
         else:
-            values.append(builder.add("Add", sources, f"add/{number}"))
-    pooled = builder.add("GlobalAveragePool", [values[-1]], "features/pooled")
-    return builder.add("Flatten", [pooled], "features")
+            self.constant(name, values)
+        if site in self.bound:
+            return [kernel]
+        return [kernel, self.constant(f"{site.name}/bias", self.backbone.fold(site)[1])]
+
+    def head(self, features: str, number: int) -> None:
+        self.add("Gemm", [features, "head_kernel", "head_bias"], document.LOGITS)
+
+    def signature(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, np.ndarray]]:
+        inputs, outputs, _ = super().signature()
+        for name, shape in document.inputs(self.backbone, self.placement).items():
+            inputs[name] = ["classes" if side is None else side for side in shape]
+        cuts = [self.backbone.fold(site) for site in self.bound]
+        own = {
+            "scale": np.concatenate([scale for scale, _ in cuts]),
+            "bias": np.concatenate([bias for _, bias in cuts]),
+            "head_kernel": np.zeros((self.backbone.plan.features, 1), np.float32),
+            "head_bias": np.zeros(1, np.float32),
+        }
+        return inputs, outputs, own
 
 
-def _convolution(
-    builder: Builder, backbone: Backbone, site: Site, x: str, kernel: np.ndarray, bias: np.ndarray | None = None
-) -> str:
-    """HWIO kernels to ONNX's (out, in per group, height, width)."""
-    weights = [
-        builder.constant(f"{site.name}/kernel", kernel.transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1)))
-    ]
-    if bias is not None:
-        weights.append(builder.constant(f"{site.name}/folded_bias", bias))
-    before, behind = pads(_side(backbone, site), site.kernel[0], site.stride, backbone.plan.padding)
-    return builder.add(
-        "Conv",
-        [x, *weights],
-        f"{site.name}/conv",
-        kernel_shape=list(site.kernel[:2]),
-        strides=[site.stride] * 2,
-        pads=[before, before, behind, behind],
-        group=site.channels if site.depthwise else 1,
-    )
+class _Bake(_Form):
+    """Everything is constant, and supplied by a runtime."""
+
+    def weights(self, site: Site, x: str) -> list[str]:
+        self.table["sites"].append({"operator": site.name, "input": self.ranges[x]})
+        kernel = self.placeholder(f"{site.name}/kernel", self.kernel(site))
+        return [kernel, self.placeholder(f"{site.name}/bias", self.backbone.fold(site)[1])]
+
+    def head(self, features: str, number: int) -> None:
+        self.table["head"] = {"operator": HEAD, "input": self.ranges[features]}
+        kernel = self.placeholder(f"{HEAD}/kernel", np.zeros((1, self.backbone.plan.features), np.float32))
+        bias = self.placeholder(f"{HEAD}/bias", np.zeros(1, np.float32))
+        self.add("Gemm", [features, kernel, bias], document.LOGITS, transB=1)
 
 
-def _side(backbone: Backbone, site: Site) -> int:
-    """Side of the pixels a site sees: each strided site before it has halved them, rounded up."""
-    side = backbone.input.size
-    for earlier in backbone.plan.sites[: site.index]:
-        side = math.ceil(side / earlier.stride)
-    return side
+class _Integer(_Bake):
+    """The same in int8: a QuantizeLinear and a DequantizeLinear at every value, which ONNX Runtime fuses away.
+
+    No Clip: a range from 0 to at most 6 clips by itself.
+    """
+
+    def activation(self, name: str, number: int) -> str:
+        scale = self.placeholder(f"{name}/scale", np.float32(1))
+        zero = self.placeholder(f"{name}/zero_point", np.int8(0))
+        self.table["activations"].append({"tensor": name, "range": number})
+        stored = self.add("QuantizeLinear", [name, scale, zero], f"{name}/int8")
+        output = document.LOGITS if name == HEAD else f"{name}/float"
+        return super().activation(self.add("DequantizeLinear", [stored, scale, zero], output), number)
+
+    def clip(self, site: Site, y: str) -> str:
+        return y
+
+    def weights(self, site: Site, x: str) -> list[str]:
+        super().weights(site, x)
+        stored, _ = quantisation.weights(self.kernel(site), 0)
+        return self.dequantised(site.name, stored, site.channels)
+
+    def head(self, features: str, number: int) -> None:
+        self.table["head"] = {"operator": HEAD, "input": self.ranges[features]}
+        kernel = np.zeros((1, self.backbone.plan.features), np.int8)
+        self.add("Gemm", [features, *self.dequantised(HEAD, kernel, 1)], HEAD, transB=1)
+        self.activation(HEAD, number)
+
+    def dequantised(self, name: str, kernel: np.ndarray, channels: int) -> list[str]:
+        parts = {"kernel": kernel, "kernel_scale": np.ones(channels, np.float32), "zeros": np.zeros(channels, np.int8)}
+        parts |= {"bias": np.zeros(channels, np.int32), "bias_scale": np.ones(channels, np.float32)}
+        parts |= {"bias_zeros": np.zeros(channels, np.int32)}
+        held = {part: self.placeholder(f"{name}/{part}", value) for part, value in parts.items()}
+        kernel_parts = [held["kernel"], held["kernel_scale"], held["zeros"]]
+        bias_parts = [held["bias"], held["bias_scale"], held["bias_zeros"]]
+        return [
+            self.add("DequantizeLinear", kernel_parts, f"{name}/kernel/float", axis=0),
+            self.add("DequantizeLinear", bias_parts, f"{name}/bias/float", axis=0),
+        ]

@@ -7,21 +7,21 @@ import numpy as np
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
-from edgepatch.runtime import engines, graph_file
-from edgepatch.runtime.runtime import check
+from edgepatch.runtime import baking, engines, graph_file
+from edgepatch.runtime.fitting import fit
 
 TOLERANCE = 1e-3  # of logits on noise; real images lie closer (docs/benchmarks.md)
 
 
 def keras_logits(backbone: Backbone, patch: Patch, images: np.ndarray) -> np.ndarray:
     """Logits (n, classes) of network inputs (n, size, size, 3) through the deployment form in Keras."""
-    values = patch.values()
+    values = backbone.values(patch)
     trunk = network.deployment_form(backbone, values)
     return np.asarray(trunk.predict_on_batch(images)) @ values["head_kernel"] + values["head_bias"]
 
 
-def difference(backbone: Backbone, data: bytes, patch: Patch, file: object = None) -> float:
-    """The largest difference of a patch's logits between a graph's bytes and Keras, on four pictures of noise.
+def differences(backbone: Backbone, data: bytes, patch: Patch, file: object = None) -> dict[str, float]:
+    """For each form of a graph's bytes, the largest difference of a patch's logits from Keras, on four noise pictures.
 
     Raises:
         MissingPackageError: no engine for the graph is installed.
@@ -31,8 +31,14 @@ def difference(backbone: Backbone, data: bytes, patch: Patch, file: object = Non
     size = backbone.input.size
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.float32)
     images = patch.input.normalise(pixels)
-    engine = engines.start(engines.choose(graph, None), data, 1)
-    engine.bind(check(graph, patch, file))
-    got = np.concatenate([engine.run(image[None])["logits"] for image in images])
-    engine.close()
-    return float(np.abs(got - keras_logits(backbone, patch, images)).max())
+    fitted, expected = fit(graph, patch, file), keras_logits(backbone, patch, images)
+    found = {}
+    for form in graph.forms:
+        bound = form == "bind"
+        model = baking.bind_model(graph) if bound else baking.bake(graph, fitted)
+        engine = engines.start(engines.choose(graph, None), model, 1)
+        engine.bind(fitted.inputs if bound else {})
+        got = np.concatenate([engine.run(image[None])["logits"] for image in images])
+        engine.close()
+        found[form] = float(np.abs(got - expected).max())
+    return found

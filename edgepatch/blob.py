@@ -22,6 +22,7 @@ from edgepatch.imaging import Preprocessing
 FORMAT = 1
 MAX_BYTES = 256 * 1024 * 1024
 MAX_LABELS = 65_536
+RANGES = "ranges"  # the tensor of activation ranges, which belongs to no kind
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _FIELDS = {
@@ -35,6 +36,7 @@ _FIELDS = {
     "labels": list,
     "input": dict,
     "decode": dict,
+    "codec": dict,
     "ranges": dict,
     "metrics": dict,
     "licence": str,
@@ -51,10 +53,13 @@ class Patch:
         kinds: for each patch kind, the names of its tensors.
         labels: class names, by index.
         input: how a picture becomes the network's input.
-        tensors: float16, float32 or int8 arrays in canonical order and layout.
-        sites: which sites the patch changes: `{"placement": "all", "channels": [32, 32, 16, ...]}`; empty without any.
+        tensors: arrays in canonical order and layout, as they are stored; `edgepatch.codec` turns them into values.
+        sites: which sites the patch changes: `{"placement": "all", "channels": [32, 32, 16, ...]}`, and under `sites`
+            their numbers unless they are all; empty without any.
         decode: what the head needs to turn outputs into answers.
-        ranges: activation ranges for quantised graphs, by site; empty where not calibrated.
+        codec: for each tensor that is packed, its `bits` and `shape`; empty where values are stored as they are.
+        ranges: float32 (activations, 2), the smallest and largest value of each, for graphs that compute in int8; None
+            where not calibrated.
         metrics: what training measured.
         licence: terms of the training data or of the patch; empty if not stated.
         version: grows by one each time the task is trained anew into the same file.
@@ -68,14 +73,11 @@ class Patch:
     tensors: Tensors
     sites: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    ranges: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    codec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ranges: np.ndarray | None = None
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     licence: str = ""
     version: int = 1
-
-    def values(self) -> Tensors:
-        """The tensors as the graph takes them: float32, C order, owned by the caller."""
-        return {name: np.array(value, np.float32, order="C") for name, value in self.tensors.items()}
 
     @property
     def kind(self) -> str:
@@ -100,11 +102,13 @@ def dump(patch: Patch) -> bytes:
         "labels": list(patch.labels),
         "input": patch.input.to_json(),
         "decode": dict(patch.decode),
-        "ranges": dict(patch.ranges),
+        "codec": dict(patch.codec),
+        "ranges": {} if patch.ranges is None else {"activations": len(patch.ranges)},
         "metrics": dict(patch.metrics),
         "licence": patch.licence,
     }
-    data = container.dump(document, patch.tensors)
+    extra = {} if patch.ranges is None else {RANGES: patch.ranges.astype(np.float32)}
+    data = container.dump(document, {**patch.tensors, **extra})
     parse(data, f"patch {patch.task}")
     return data
 
@@ -139,6 +143,17 @@ def parse(data: bytes, file: object) -> Patch:
     except ValueError as error:
         raise bad("has a broken document", "input", error, "size, resize, scale and offset") from error
 
+    ranges = tensors.pop(RANGES, None)
+    if document["ranges"] != ({} if ranges is None else {"activations": len(ranges)}):
+        raise bad("has activation ranges at odds with its document", RANGES, document["ranges"], "as many as it holds")
+    if ranges is not None and not (
+        ranges.dtype == np.float32
+        and ranges.ndim == 2
+        and ranges.shape[1] == 2
+        and (ranges[:, 0] <= ranges[:, 1]).all()
+    ):
+        raise bad("has broken activation ranges", RANGES, ranges.shape, "float32 pairs, the smaller one first")
+
     kinds = document["kinds"]
     if not kinds or not all(
         isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in kinds.values()
@@ -163,7 +178,8 @@ def parse(data: bytes, file: object) -> Patch:
         labels=tuple(labels),
         input=preprocessing,
         decode=document["decode"],
-        ranges=document["ranges"],
+        codec=document["codec"],
+        ranges=ranges,
         metrics=document["metrics"],
         licence=document["licence"],
         tensors=tensors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.demo import tasks
+from edgepatch.patches.scale_bias import ScaleBias
+from edgepatch.training import calibration
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -71,6 +74,25 @@ def graphs(tiny: Backbone, folder: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def every_graph(tiny: Backbone, folder: Path) -> dict[tuple[str, str], Path]:
+    """The tiny backbone's shared graphs, by format and precision."""
+    paths = {}
+    for kind, converter in (("tflite", tflite), ("onnx", onnx)):
+        for precision in ("fp32", "fp16", "dynamic", "int8"):
+            paths[kind, precision] = folder / f"tiny-{precision}.{kind}"
+            paths[kind, precision].write_bytes(converter.export(tiny, precision))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def calibrated(tiny: Backbone) -> list[Patch]:
+    """Three tasks with activation ranges, so that int8 graphs take them."""
+    made = [make_patch(tiny, seed, classes) for seed, classes in enumerate((3, 10, 3))]
+    pixels = np.stack(pictures(16, size=32))
+    return [dataclasses.replace(patch, ranges=calibration.calibrate(tiny, patch, pixels)) for patch in made]
+
+
+@pytest.fixture(scope="session")
 def patches(tiny: Backbone, folder: Path) -> list[Path]:
     """Three tasks of the tiny backbone with 3, 10 and 3 classes."""
     paths = []
@@ -96,10 +118,11 @@ def digits(digit_files: list[tuple[str, Path]], tmp_path: Path) -> Iterator[Path
     yield tmp_path / "digits"
 
 
-def make_patch(backbone: Backbone, seed: int, classes: int, task: str | None = None) -> Patch:
-    """A patch that changes every site a little and has a random head."""
+def make_patch(backbone: Backbone, seed: int, classes: int, task: str | None = None, placement: str = "all") -> Patch:
+    """A patch that changes every site of a placement a little and has a random head."""
     rng = np.random.default_rng(seed)
-    own = backbone.defaults()
+    kind = ScaleBias(placement=placement)
+    own = kind.start(backbone)
     tensors = {
         "scale": own["scale"] * rng.uniform(0.8, 1.2, own["scale"].shape),
         "bias": own["bias"] + rng.normal(0, 0.1, own["bias"].shape),
@@ -109,11 +132,11 @@ def make_patch(backbone: Backbone, seed: int, classes: int, task: str | None = N
     return Patch(
         task=task or f"task{seed}",
         backbone_id=backbone.id,
-        kinds={"scale_bias": ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
+        kinds={kind.name: ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
         labels=tuple(f"class {index}" for index in range(classes)),
         input=backbone.input,
         tensors={name: value.astype(np.float16) for name, value in tensors.items()},
-        sites={"placement": "all", "channels": backbone.plan.channels},
+        sites=kind.sites(backbone),
         decode={"head": "classifier", "activation": "softmax"},
         metrics={"accuracy": 0.5},
     )

@@ -12,13 +12,16 @@ import onnx as onnx_library
 import pytest
 import reference
 from conftest import make_patch, pictures
-from edgepatch.converters import flatbuffer, onnx, parity, tflite
+from edgepatch.converters import dedicated, parity
 from tensorflow.lite.tools import flatbuffer_utils
 
 from edgepatch import Runtime, blob
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.errors import BadFileError, MismatchError, UsageError
 from edgepatch.runtime import engines, graph_file
+from edgepatch.runtime.formats import flatbuffer
+from edgepatch.runtime.formats.flatbuffer import Table
+from edgepatch.runtime.model import Model
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
@@ -33,7 +36,7 @@ def test_every_patch_answers_as_keras_and_numpy_do(
             got = np.stack([runtime.predict(picture).logits for picture in pictures(5)])
             np.testing.assert_allclose(got, parity.keras_logits(tiny, patch, images), atol=1e-4)
             for row, image in zip(got, images, strict=True):
-                np.testing.assert_allclose(row, reference.logits(tiny, patch.values(), image[None])[0], atol=3e-4)
+                np.testing.assert_allclose(row, reference.logits(tiny, tiny.values(patch), image[None])[0], atol=3e-4)
 
 
 def test_tflite_runtime_answers_alike_in_a_process_of_its_own(graphs: dict[str, Path], patches: list[Path]) -> None:
@@ -73,8 +76,8 @@ def test_any_number_of_classes_fits(tiny: Backbone, graphs: dict[str, Path], kin
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_a_dedicated_model_answers_as_its_task(tiny: Backbone, graphs: dict[str, Path], kind: str) -> None:
     patch = make_patch(tiny, 3, 4)
-    data = {"tflite": tflite, "onnx": onnx}[kind].dedicated(tiny, patch)
-    engine = engines.start({"tflite": "litert", "onnx": "onnx"}[kind], data, 1)
+    data = {"tflite": dedicated.tflite, "onnx": dedicated.onnx}[kind](tiny, patch)
+    engine = engines.start({"tflite": "litert", "onnx": "onnx"}[kind], Model(data), 1)
     engine.bind({})
     with Runtime(graphs[kind]) as runtime:
         runtime.add(patch)
@@ -102,7 +105,7 @@ def test_a_patch_without_site_values_runs_on_the_backbones_own(
         runtime.add(full)
         runtime.add(bare)
         picture = pictures(1)[0]
-        values = {**tiny.defaults(), **bare.values()}
+        values = tiny.values(bare)
         expected = reference.logits(tiny, values, bare.input(picture))[0]
         np.testing.assert_allclose(runtime.predict(picture, "bare").logits, expected, atol=3e-4)
         assert not np.allclose(runtime.predict(picture, full.task).logits, expected, atol=1e-2)
@@ -121,34 +124,18 @@ def test_standard_tools_open_the_graphs(graphs: dict[str, Path]) -> None:
     model = onnx_library.load(graphs["onnx"])
     onnx_library.checker.check_model(model, full_check=True)
     parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(graphs["tflite"].read_bytes()))
-    assert [signature.signatureKey for signature in parsed.signatureDefs] == [b"bind"]
+    assert [signature.signatureKey for signature in parsed.signatureDefs] == [b"bind", b"bake"]
 
 
-def test_kernels_stay_aligned_and_untouched(tiny: Backbone, graphs: dict[str, Path]) -> None:
-    """Metadata goes in front of the model: what was aligned stays so, and kernels are there byte for byte."""
+def test_both_forms_share_one_copy_of_each_kernel_aligned(tiny: Backbone, graphs: dict[str, Path]) -> None:
     data = graphs["tflite"].read_bytes()
-    model = graph_file.root(data)
-    spans = [graph_file.Table(data, at).span(0) for at in model.tables(graph_file.MODEL_BUFFERS)]
-    end = graph_file.find(data, "tflite")[1]
-    first = min(span[0] for span in spans if span and span[0] > end)
-    shift = data.index(b"TFL3", end) - 4  # where the converter's own file begins
-    assert (shift % flatbuffer.ALIGNMENT, first > shift) == (0, True)
-    kernel = tiny.part(tiny.plan.sites[-1], "kernel")[0, 0].T  # TFLite keeps (out, height, width, in)
-    assert np.ascontiguousarray(kernel).tobytes() in data
-
-
-def test_metadata_is_added_to_a_model_that_has_some() -> None:
-    import tensorflow as tf
-
-    function = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([2], tf.float32)])
-    plain = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()]).convert()
-    once = flatbuffer.attach(plain, "edgepatch", b"first")
-    parsed = flatbuffer_utils.convert_bytearray_to_object(bytearray(once))
-    before = flatbuffer_utils.convert_bytearray_to_object(bytearray(plain))
-    names = [entry.name for entry in parsed.metadata]
-    assert names == [*(entry.name for entry in before.metadata or []), b"edgepatch"]
-    assert bytes(parsed.buffers[parsed.metadata[-1].buffer].data) == b"first"
-    assert (parsed.version, parsed.description) == (before.version, before.description)
+    for span in (Table(data, at).span(0) for at in flatbuffer.root(data).tables(flatbuffer.MODEL_BUFFERS)):
+        assert span is None or span[0] % flatbuffer.ALIGNMENT == 0
+    for site in tiny.plan.sites[3::7]:
+        kernel = np.ascontiguousarray(tiny.part(site, "kernel").transpose(3, 0, 1, 2)).tobytes()
+        assert data.count(kernel) == 1
+        onnx_kernel = tiny.part(site, "kernel").transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1))
+        assert graphs["onnx"].read_bytes().count(np.ascontiguousarray(onnx_kernel).tobytes()) == 1
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
@@ -176,8 +163,8 @@ def test_a_truncated_or_changed_graph_is_refused_before_an_interpreter_sees_it(
 
 def test_a_graph_of_someone_else_is_not_a_shared_graph(tiny: Backbone, tmp_path: Path) -> None:
     patch = make_patch(tiny, 0, 3)
-    for kind, converter in (("tflite", tflite), ("onnx", onnx)):
-        (tmp_path / f"theirs.{kind}").write_bytes(converter.dedicated(tiny, patch))
+    for kind, make in (("tflite", dedicated.tflite), ("onnx", dedicated.onnx)):
+        (tmp_path / f"theirs.{kind}").write_bytes(make(tiny, patch))
         with pytest.raises(MismatchError, match="not a shared graph"):
             Runtime(tmp_path / f"theirs.{kind}")
     (tmp_path / "text.tflite").write_text("hello, this is not a graph")

@@ -37,7 +37,7 @@ def test_the_same_top_1_on_a_thousand_pictures_through_keras_litert_and_onnx(
     paths = sorted((shared / "imagenet-sample").glob("*.jpg"))
     pixels = np.stack([imaging.fit(imaging.load(path), SIZE, "crop") for path in paths])
     patch = imagenet.own_patch()
-    values = patch.values()
+    values = imagenet.values(patch)
     features = head.predict(network.deployment_form(imagenet), pixels, imagenet.input)
     expected = features @ values["head_kernel"] + values["head_bias"]
     truth = np.array([int(path.name[:4]) for path in paths])

@@ -23,9 +23,10 @@ from edgepatch.runtime import engines
 KINDS = ("tflite", "onnx")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[(kind, mode) for kind in KINDS for mode in ("bind", "bake")], ids="-".join)
 def runtime(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Runtime:
-    return Runtime(graphs[request.param])
+    kind, mode = request.param
+    return Runtime(graphs[kind], mode=mode)
 
 
 def test_the_first_patch_is_put_to_use_and_use_switches(runtime: Runtime, patches: list[Path]) -> None:
@@ -181,11 +182,11 @@ def test_a_head_at_odds_with_itself_is_refused_and_harms_no_other_task(
 def test_a_binding_that_fails_half_way_is_an_error_and_the_next_one_is_whole(
     graphs: dict[str, Path], patches: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = Runtime(graphs["tflite"])
+    runtime = Runtime(graphs["tflite"], mode="bind")
     runtime.load(patches[0])
     runtime.load(patches[1])
     expected = runtime.predict(pictures(1)[0], "task0").logits
-    broken = runtime._loaded["task1"].values
+    broken = runtime._loaded["task1"].fitted.inputs
     whole = broken["head_bias"]
     broken["head_bias"] = np.zeros(4, np.float32)
     with pytest.raises((MismatchError, EdgepatchError)):
@@ -222,7 +223,7 @@ def test_a_closed_runtime_says_so(runtime: Runtime, patches: list[Path]) -> None
         ({"engine": "tensorrt"}, "no such engine"),
         ({"engine": "onnx"}, "does not run"),
         ({"mode": "fast"}, "no such mode"),
-        ({"mode": "bake"}, "no such form"),
+        ({"memory_mb": -1}, "out of range"),
         ({"threads": 0}, "out of range"),
     ],
 )

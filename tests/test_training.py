@@ -112,7 +112,7 @@ def test_the_accuracy_reported_is_that_of_the_file(tiny: Backbone, digits: Path,
     report = trainer.train(tiny, digits, "scale_bias", out, recipe=FAST, reporter=Quiet()).report
     patch = blob.read(out)
     images = pictures.load(folder.training_splits(digits, seed=0)[1], patch.input, Quiet())
-    values = patch.values()
+    values = tiny.values(patch)
     features = head.predict(network.deployment_form(tiny, values), images.pixels, patch.input)
     logits = features @ values["head_kernel"] + values["head_bias"]
     assert metrics.accuracy(logits, images.labels) == report["accuracy"]

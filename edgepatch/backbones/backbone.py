@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepatch import container, files
+from edgepatch import codec, container, files
 from edgepatch.backbones import mobilenet_v2
 from edgepatch.backbones.plan import PADDINGS, Plan, Site
 from edgepatch.blob import Patch
@@ -84,6 +84,23 @@ class Backbone:
             "scale": np.concatenate([scale for scale, _ in folded]),
             "bias": np.concatenate([bias for _, bias in folded]),
         }
+
+    def values(self, patch: Patch) -> Tensors:
+        """A patch's values, float32: `scale` and `bias` of all sites, the backbone's own where it has none; the head.
+
+        Raises:
+            BadFileError: its tensors do not fit its sites.
+        """
+        channels = self.plan.channels
+        found, inside = self.defaults(), codec.inside(patch, channels)
+        own = {name: value[inside] for name, value in found.items()}
+        chosen = patch.sites.get("sites", range(len(channels)))
+        for name, value in codec.decode(patch, own, [channels[number] for number in chosen]).items():
+            if name in found:
+                found[name][inside] = value
+            else:
+                found[name] = value
+        return found
 
     def own_patch(self) -> Patch:
         """The task it was pretrained for, as a patch: its classifier on its own scales and biases.

@@ -6,6 +6,14 @@ import dataclasses
 from typing import Any
 
 PADDINGS = ("same", "symmetric")
+# which sites a patch may be confined to: fewer are smaller, and cheaper to bind
+PLACEMENTS = {
+    "all": ("stem", "expand", "depthwise", "project", "top"),
+    "pointwise": ("stem", "expand", "project", "top"),
+    "depthwise": ("depthwise",),
+    "expand": ("expand",),
+    "project": ("project",),
+}
 IMAGE = -1  # the index of the network's input among the nodes
 
 
@@ -30,6 +38,10 @@ class Site:
     kernel: tuple[int, int, int, int]
     stride: int
     relu6: bool
+
+    def within(self, placement: str) -> bool:
+        """Whether the site is of a placement, one of `PLACEMENTS`."""
+        return self.placement in PLACEMENTS[placement]
 
     @property
     def depthwise(self) -> bool:
@@ -83,7 +95,13 @@ class Plan:
     def table(self) -> list[dict[str, Any]]:
         """The site table that graphs carry and `inspect` shows."""
         return [
-            {"name": site.name, "placement": site.placement, "block": site.block, "channels": site.channels}
+            {
+                "name": site.name,
+                "placement": site.placement,
+                "block": site.block,
+                "channels": site.channels,
+                "kernel": list(site.kernel),
+            }
             for site in self.sites
         ]
 

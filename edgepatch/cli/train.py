@@ -14,7 +14,12 @@ from edgepatch.cli.common import framework, json_option, kib, show
 @click.argument("backbone", metavar="BACKBONE")
 @click.argument("data", metavar="DATA")
 @click.option(
-    "--patch", "kinds", metavar="KINDS", default="scale_bias", show_default=True, help="Patch kinds, joined by +."
+    "--patch",
+    "kinds",
+    metavar="KINDS",
+    default="scale_bias",
+    show_default=True,
+    help="Patch kinds, joined by +; scale_bias@project changes those sites alone (or @pointwise, @depthwise, @expand).",
 )
 @click.option("--out", metavar="FILE.epatch", required=True, help="The patch file; its report stands beside it.")
 @click.option(
@@ -27,6 +32,13 @@ from edgepatch.cli.common import framework, json_option, kib, show
 @click.option("--val", metavar="DIR", help="Images to choose on, instead of DATA/val or a share of DATA.")
 @click.option("--task", help="The task's name; by default that of the file.")
 @click.option("--licence", default="", help="Terms of the images, kept in the patch.")
+@click.option(
+    "--codec",
+    type=click.Choice(["fp16", "int8"]),
+    default="fp16",
+    show_default=True,
+    help="How values are stored; int8 takes less than half the space.",
+)
 @click.option("--resize", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
 @click.option("--batch", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float, help="Peak of the joint phase.")
@@ -48,6 +60,7 @@ def command(
     task: str | None,
     licence: str,
     resize: str,
+    codec: str,
     as_json: bool,
     no_flips: bool,
     **changed: Any,
@@ -61,6 +74,7 @@ def command(
     \b
     edgepatch train mobilenet.backbone photos/ --patch scale_bias --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --out flowers.epatch --epochs 20 --val more-photos/
+    edgepatch train mobilenet.backbone photos/ --patch scale_bias@project --codec int8 --out small.epatch
     """
     framework("tensorflow", why="training")
     from edgepatch.backbones import backbone as files
@@ -72,7 +86,16 @@ def command(
         **{name: value for name, value in changed.items() if value is not None},
     )
     result = trainer.train(
-        files.read(backbone), data, kinds, out, recipe=recipe, val=val, task=task, licence=licence, resize=resize
+        files.read(backbone),
+        data,
+        kinds,
+        out,
+        recipe=recipe,
+        val=val,
+        task=task,
+        licence=licence,
+        resize=resize,
+        codec=codec,
     )
     report = result.report
     share = report["trained_parameters"] / report["backbone_parameters"]

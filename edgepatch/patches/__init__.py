@@ -23,21 +23,26 @@ def kinds() -> dict[str, Body | Head]:
 
 
 def parse(text: str) -> tuple[tuple[Body, ...], Head]:
-    """The kinds that `scale_bias+classifier` names; the head is a classifier where none is named.
+    """The kinds that `scale_bias@project+classifier` names; the head is a classifier where none is named.
 
     Raises:
         UsageError: a kind is unknown, named twice, or there are two heads.
     """
     known = kinds()
-    names = text.split("+")
-    for name in names:
+    chosen: dict[str, Body | Head] = {}
+    for part in text.split("+"):
+        name, at, placement = part.partition("@")
         if name not in known:
             raise UsageError(
                 "there is no such patch kind", field="--patch", got=name, expected=", ".join(sorted(known))
             )
-        if names.count(name) > 1:
+        if name in chosen:
             raise UsageError("a patch kind is named twice", field="--patch", got=text)
-    return sort([known[name] for name in names])
+        kind = known[name]
+        if at and not isinstance(kind, Body):
+            raise UsageError("a head has no placement", field="--patch", got=part)
+        chosen[name] = kind.placed(placement) if at and isinstance(kind, Body) else kind
+    return sort(list(chosen.values()))
 
 
 def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:

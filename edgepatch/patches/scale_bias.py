@@ -15,7 +15,7 @@ import numpy as np
 
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.network import SiteLayer
-from edgepatch.backbones.plan import Site
+from edgepatch.backbones.plan import PLACEMENTS, Site
 from edgepatch.container import Tensors
 from edgepatch.errors import UsageError
 from edgepatch.patches.base import Body
@@ -63,20 +63,40 @@ class Changed(keras.layers.Layer):
         return x * scale + bias
 
 
+class Fixed(keras.layers.Layer):
+    """y = x * scale + bias, of a site that stays as it is."""
+
+    def __init__(self, scale: np.ndarray, bias: np.ndarray, **options: Any) -> None:
+        super().__init__(**options)
+        self.constants = scale, bias
+
+    def call(self, x: Any) -> Any:
+        scale, bias = self.constants
+        return x * scale + bias
+
+
 @dataclasses.dataclass(frozen=True)
 class ScaleBias(Body):
-    """The kind; `form` says what is trained.
+    """The kind; `form` says what is trained, `placement` where: one of `plan.PLACEMENTS`.
 
     `relative_gamma`: y = bn(x) (1 + d) + |gamma0| c. `relative`: the same without |gamma0|.
     `gamma_beta`: batch norm's own gamma and beta, which fails where a channel's variance is tiny.
     """
 
     form: str = "relative_gamma"
-    name = "scale_bias"
+    placement: str = "all"
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
-            raise UsageError("there is no such form", field="form", got=self.form, expected=", ".join(FORMS))
+        for field, allowed in (("form", FORMS), ("placement", tuple(PLACEMENTS))):
+            if (got := getattr(self, field)) not in allowed:
+                raise UsageError(f"there is no such {field}", field=field, got=got, expected=", ".join(allowed))
+
+    @property
+    def name(self) -> str:
+        return "scale_bias" if self.placement == "all" else f"scale_bias@{self.placement}"
+
+    def placed(self, placement: str) -> ScaleBias:
+        return dataclasses.replace(self, placement=placement)
 
     def behind(self, backbone: Backbone) -> SiteLayer:
         start = backbone.defaults()
@@ -88,22 +108,40 @@ class ScaleBias(Body):
         if self.form == "gamma_beta":
             inverse = 1 / np.sqrt(variance + np.float32(backbone.plan.epsilon))
             step = {"scale": inverse, "bias": -mean * inverse}
-        change = Change(start, step, unit, name="change")
-        ends = np.cumsum(backbone.plan.channels)
+        cuts = self._cuts(backbone)
+        inside = np.concatenate([np.arange(cut.start, cut.stop) for cut in cuts.values()])
+        start, step = ({name: value[inside] for name, value in part.items()} for part in (start, step))
+        change = Change(start, step, unit[inside], name="change")
+        ends = np.cumsum([cut.stop - cut.start for cut in cuts.values()])
+        ends = dict(zip(cuts, ends.tolist(), strict=True))
 
         def layer(site: Site) -> keras.layers.Layer:
-            end = int(ends[site.index])
-            return Changed(change, slice(end - site.channels, end), name=f"{site.name}_change")
+            if site in ends:
+                return Changed(change, slice(ends[site] - site.channels, ends[site]), name=f"{site.name}_change")
+            return Fixed(*backbone.fold(site), name=f"{site.name}_fixed")
 
         return layer
 
     def tensors(self, model: keras.Model, backbone: Backbone) -> Tensors:
-        change = model.get_layer(f"{backbone.plan.sites[0].name}_change").change
+        first = next(iter(self._cuts(backbone)))
+        change = model.get_layer(f"{first.name}_change").change
         scale, bias = change.folded(np.asarray(change.d), np.asarray(change.c))
         return {"scale": scale, "bias": bias}
 
+    def start(self, backbone: Backbone) -> Tensors:
+        inside = np.concatenate([np.arange(cut.start, cut.stop) for cut in self._cuts(backbone).values()])
+        return {name: value[inside] for name, value in backbone.defaults().items()}
+
     def sites(self, backbone: Backbone) -> dict[str, Any]:
-        return {"placement": "all", "channels": backbone.plan.channels}
+        chosen = list(self._cuts(backbone))
+        numbers = {} if self.placement == "all" else {"sites": [site.index for site in chosen]}
+        return {"placement": self.placement, **numbers, "channels": [site.channels for site in chosen]}
+
+    def _cuts(self, backbone: Backbone) -> dict[Site, slice]:
+        """The sites of the placement, and where their channels lie among those of all sites."""
+        ends = np.cumsum(backbone.plan.channels).tolist()
+        placed = [site for site in backbone.plan.sites if site.within(self.placement)]
+        return {site: slice(ends[site.index] - site.channels, ends[site.index]) for site in placed}
 
 
 KIND = ScaleBias()

@@ -1,30 +1,35 @@
-"""The shared graph's own file: what edgepatch wrote into it, found without an interpreter.
+"""The shared graph's own file: what edgepatch wrote into it, found and checked without an interpreter.
 
 A .tflite (a flatbuffer) and an .onnx (a protobuf) both carry one container (`edgepatch.container`) as metadata: a
-document that says what the graph is, and the backbone's own values of its inputs. The document holds the hash of all
-other bytes of the file, so that a damaged graph is refused before any interpreter sees it: they do not all survive one.
+document that says what the graph is, with the bake table, and the backbone's own values of its inputs. The document
+holds the hash of all other bytes of the file, so that a damaged graph is refused before any interpreter sees it: they
+do not all survive one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import struct
-from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from edgepatch import container, files
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.imaging import Preprocessing
+from edgepatch.runtime.folding import STORED
+from edgepatch.runtime.formats import FORMATS, format_of
+from edgepatch.runtime.formats.flatbuffer import Edit, splice
 
 FORMAT = 1
 KEY = "edgepatch"
 MAX_BYTES = 1024 * 1024 * 1024
+FORMS = ("bind", "bake")
 
 _FIELDS = {
     "kind": str,
@@ -34,11 +39,15 @@ _FIELDS = {
     "backbone_id": str,
     "precision": str,
     "forms": list,
+    "placement": str,
     "input": dict,
     "sites": list,
     "inputs": dict,
+    "bake": dict,
     "graph_sha256": str,
 }
+_SITE = {"name": str, "placement": str, "block": int, "channels": int, "kernel": list, "bound": bool}
+_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +55,13 @@ class Graph:
     """A shared graph, checked.
 
     Attributes:
-        data: the bytes of the file.
+        data: the bytes of the file, laid out for its first form.
         format: `tflite` or `onnx`.
         document: what it says of itself.
         input: how the backbone's own pictures are prepared; the size is the graph's.
         inputs: shape of each patch input by name; None where any length will do.
-        defaults: the backbone's own values of some inputs, for patches that leave them alone.
+        tensors: the backbone's own `scale` and `bias` of all sites, and what the precision and the format need.
+        views: for each form, the edits that leave it alone to be seen.
     """
 
     data: bytes
@@ -59,11 +69,37 @@ class Graph:
     document: dict[str, Any]
     input: Preprocessing
     inputs: dict[str, tuple[int | None, ...]]
-    defaults: Tensors
+    tensors: Tensors
+    views: dict[str, list[Edit]]
 
     @functools.cached_property
     def backbone_id(self) -> str:
         return str(self.document["backbone_id"])
+
+    @property
+    def precision(self) -> str:
+        """`fp32`, `fp16`, `dynamic` or `int8`."""
+        return str(self.document["precision"])
+
+    @property
+    def forms(self) -> list[str]:
+        """`bind`, `bake` or both."""
+        return list(self.document["forms"])
+
+    @property
+    def defaults(self) -> Tensors:
+        """The backbone's own scale and bias of all sites, float32 (sum of channels,)."""
+        return {name: self.tensors[name] for name in ("scale", "bias")}
+
+    @property
+    def kernel_max(self) -> np.ndarray:
+        """The largest magnitude in each channel of the kernels, which int8 keeps as 127; float32 (sum of channels,)."""
+        return self.tensors["kernel_max"]
+
+    @property
+    def skeleton(self) -> bytes:
+        """An .onnx's bake form: nodes without weights."""
+        return self.tensors["bake_graph"].tobytes()
 
 
 def read(path: str | os.PathLike[str]) -> Graph:
@@ -95,7 +131,11 @@ def parse(data: bytes, file: object) -> Graph:
             got="nothing",
             mend="Make one: edgepatch export BACKBONE --to tflite --out FILE",
         )
-    document, defaults = container.parse(unpack(data[slice(*span)], kind, file), file)
+    try:
+        packed = FORMATS[kind].unpack(data[slice(*span)])
+    except ValueError as error:
+        raise BadFileError(f"has broken metadata: {error}", file=file, field=f"metadata {KEY}") from error
+    document, tensors = container.parse(packed, file)
     container.check_document(document, "graph", FORMAT, _FIELDS, file)
     if (digest := hash_around(data, span)) != document["graph_sha256"]:
         raise BadFileError(
@@ -108,32 +148,27 @@ def parse(data: bytes, file: object) -> Graph:
         )
     try:
         preprocessing = Preprocessing.from_json(document["input"])
-        inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
-        if not all(side is None or type(side) is int for shape in inputs.values() for side in shape):
-            raise ValueError("inputs have shapes of something other than numbers")
-        if not all(isinstance(form, str) for form in document["forms"]):
-            raise ValueError("forms are not strings")
-        for name, value in defaults.items():
-            if inputs.get(name) != value.shape:
-                raise ValueError(f"the default of {name} does not fit its input")
-    except (ValueError, TypeError) as error:
-        raise BadFileError(f"has a broken document: {error}", file=file, field="input") from error
-    return Graph(data, kind, document, preprocessing, inputs, defaults)
-
-
-def format_of(data: bytes) -> str | None:
-    """`tflite` or `onnx` by the first bytes, or None."""
-    if data[4:8] == b"TFL3":
-        return "tflite"
-    if data[:1] == b"\x08":  # field 1, ir_version: what every ONNX writer puts first
-        return "onnx"
-    return None
+        inputs = _check_document(document, tensors)
+        views = {form: FORMATS[kind].view(data, form) for form in document["forms"]}
+    except _BROKEN as error:
+        raise BadFileError(f"has a broken document: {error}", file=file, field="input, inputs or sites") from error
+    try:
+        _check_table(data, kind, document)
+    except _BROKEN as error:
+        raise BadFileError(
+            f"has a bake table that does not fit the file: {error}",
+            file=file,
+            field="bake",
+            mend="Export the graph again.",
+        ) from error
+    data = splice(data, views[document["forms"][0]])
+    return Graph(data, kind, document, preprocessing, inputs, tensors, views)
 
 
 def find(data: bytes, kind: str) -> tuple[int, int] | None:
     """Begin and end of the container among the file's bytes, or None."""
     try:
-        return _find_in_tflite(data) if kind == "tflite" else _find_in_onnx(data)
+        return FORMATS[kind].find(data)
     except (struct.error, IndexError, ValueError):
         return None
 
@@ -145,125 +180,69 @@ def hash_around(data: bytes, span: tuple[int, int]) -> str:
     return digest.hexdigest()
 
 
-def pack(payload: bytes, kind: str) -> bytes:
-    """A container as it stands in a file: ONNX metadata is text."""
-    return payload if kind == "tflite" else base64.b64encode(payload)
+def _check_document(document: dict[str, Any], tensors: Tensors) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of the inputs, after a look at all that the runtime will rely on."""
+    forms, sites, precision = document["forms"], document["sites"], document["precision"]
+    if not forms or any(form not in FORMS for form in forms) or len(set(forms)) != len(forms):
+        raise ValueError(f"the forms are {forms!r}, not some of {FORMS}")
+    if precision not in STORED:
+        raise ValueError(f"the precision is {precision!r}, not one of {', '.join(STORED)}")
+    for site in sites:
+        if {name: type(value) for name, value in site.items()} != _SITE:
+            raise ValueError(f"a site has other fields than {', '.join(_SITE)}")
+        if site["channels"] < 1 or len(site["kernel"]) != 4 or not all(type(side) is int for side in site["kernel"]):
+            raise ValueError(f"site {site['name']} has no proper shape")
+        if site["kernel"][2 if site["placement"] == "depthwise" else 3] != site["channels"]:
+            raise ValueError(f"the kernel of site {site['name']} is not of its channels")
+    total, bound = (sum(site["channels"] for site in sites if every or site["bound"]) for every in (True, False))
+    inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
+    if not all(side is None or type(side) is int for shape in inputs.values() for side in shape):
+        raise ValueError("inputs have shapes of something other than numbers")
+    if any(inputs.get(name) != (bound,) for name in ("scale", "bias")):
+        raise ValueError(f"the inputs scale and bias are not the {bound} of the bound sites")
+    needed = ["scale", "bias", *(["kernel_max"] if precision in ("dynamic", "int8") else [])]
+    if wrong := [name for name in needed if name not in tensors or tensors[name].shape != (total,)]:
+        raise ValueError(f"the backbone's own {wrong[0]} is not of {total} values")
+    return inputs
 
 
-def unpack(packed: bytes, kind: str, file: object) -> bytes:
-    """The inverse of `pack`.
-
-    Raises:
-        BadFileError: it is not what `pack` writes.
-    """
-    if kind == "tflite":
-        return packed
-    try:
-        return base64.b64decode(packed, validate=True)
-    except binascii.Error as error:
-        raise BadFileError(f"has broken metadata: {error}", file=file, field=f"metadata {KEY}") from error
-
-
-class Table:
-    """A flatbuffer table: fields by number, absent ones None."""
-
-    def __init__(self, data: bytes, position: int) -> None:
-        self.data, self.position = data, position
-        self.vtable = position - struct.unpack_from("<i", data, position)[0]
-        self.count = (struct.unpack_from("<H", data, self.vtable)[0] - 4) // 2
-
-    def at(self, field: int) -> int | None:
-        """Where a field's value stands in the data."""
-        if field >= self.count:
-            return None
-        offset: int = struct.unpack_from("<H", self.data, self.vtable + 4 + 2 * field)[0]
-        return self.position + offset if offset else None
-
-    def follow(self, field: int) -> int | None:
-        """Where a field's vector, string or table stands."""
-        place = self.at(field)
-        return None if place is None else place + struct.unpack_from("<I", self.data, place)[0]
-
-    def tables(self, field: int) -> list[int]:
-        """Positions of the tables of a vector."""
-        place = self.follow(field)
-        if place is None:
-            return []
-        (count,) = struct.unpack_from("<I", self.data, place)
-        if count * 4 > len(self.data):
-            raise ValueError("a vector longer than the file")
-        places = range(place + 4, place + 4 + 4 * count, 4)
-        return [at + struct.unpack_from("<I", self.data, at)[0] for at in places]
-
-    def span(self, field: int) -> tuple[int, int] | None:
-        """Begin and end of a string or a vector of bytes."""
-        place = self.follow(field)
-        if place is None:
-            return None
-        (length,) = struct.unpack_from("<I", self.data, place)
-        if place + 4 + length > len(self.data):
-            raise ValueError("a vector longer than the file")
-        return place + 4, place + 4 + length
+def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
+    """Every place the bake table names must be the one that the file itself has, once, and of the right size."""
+    table, sites = document["bake"], document["sites"]
+    if "bake" not in document["forms"]:
+        return
+    quantised = document["precision"] in ("dynamic", "int8")
+    if len(table["sites"]) != len(sites):
+        raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
+    if table != (there := FORMATS[kind].locate(data, table, quantised)):
+        raise ValueError(f"{_difference(table, there)} lies elsewhere")
+    numbers = [row["input"] for row in [*table["sites"], table["head"]]]
+    ranges = 1 + max((row["range"] for row in table["activations"]), default=-1)
+    if document["precision"] == "int8" and not all(type(number) is int and 0 <= number < ranges for number in numbers):
+        raise ValueError("an operator's input has no range")
+    width = np.dtype(STORED[document["precision"]]).itemsize
+    taken: list[tuple[int, int]] = []
+    for row, site in zip(table["sites"], sites, strict=True):
+        sizes = {"kernel": int(np.prod(site["kernel"])) * width}
+        sizes |= {name: 4 * site["channels"] for name in ("bias", "kernel_scale", "bias_scale") if name in row}
+        for name, size in sizes.items():
+            begin, end = row[name]
+            if end - begin != size:
+                raise ValueError(f"{name} of site {site['name']} has {end - begin} bytes, not {size}")
+            taken.append((begin, end))
+    taken.sort()
+    if any(after[0] < before[1] for before, after in itertools.pairwise(taken)):
+        raise ValueError("two sites share their bytes")
 
 
-# fields of the TFLite schema's Model, Metadata and Buffer tables
-MODEL_BUFFERS, MODEL_METADATA = 4, 6
-METADATA_NAME, METADATA_BUFFER = 0, 1
-BUFFER_DATA = 0
-
-
-def root(data: bytes) -> Table:
-    """The Model table of a .tflite."""
-    return Table(data, struct.unpack_from("<I", data)[0])
-
-
-def _find_in_tflite(data: bytes) -> tuple[int, int] | None:
-    model = root(data)
-    buffers = model.tables(MODEL_BUFFERS)
-    for position in model.tables(MODEL_METADATA):
-        entry = Table(data, position)
-        name, index = entry.span(METADATA_NAME), entry.at(METADATA_BUFFER)
-        if name and index and data[slice(*name)] == KEY.encode():
-            return Table(data, buffers[struct.unpack_from("<I", data, index)[0]]).span(BUFFER_DATA)
-    return None
-
-
-_ONNX_METADATA, _ENTRY_KEY, _ENTRY_VALUE = 14, 1, 2  # ModelProto.metadata_props, StringStringEntryProto
-
-
-def _find_in_onnx(data: bytes) -> tuple[int, int] | None:
-    for field, begin, end in _protobuf(data, 0, len(data)):
-        if field != _ONNX_METADATA:
-            continue
-        entry = {number: (start, stop) for number, start, stop in _protobuf(data, begin, end)}
-        if data[slice(*entry.get(_ENTRY_KEY, (0, 0)))] == KEY.encode():
-            return entry.get(_ENTRY_VALUE)
-    return None
-
-
-def _protobuf(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, begin and end of each field of a message."""
-    while begin < end:
-        key, begin = _varint(data, begin)
-        wire = key & 7
-        if wire == 2:
-            length, begin = _varint(data, begin)
-        elif wire == 0:
-            length = _varint(data, begin)[1] - begin
-        else:
-            length = {1: 8, 5: 4}.get(wire, end)
-        if begin + length > end:
-            raise ValueError("a field longer than its message")
-        yield key >> 3, begin, begin + length
-        begin += length
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number too long")
+def _difference(got: Any, expected: Any, name: str = "it") -> str:
+    """Where two tables differ, for a sentence."""
+    if isinstance(got, dict) and isinstance(expected, dict):
+        for key in [*got, *expected]:
+            if got.get(key) != expected.get(key):
+                return _difference(got.get(key), expected.get(key), f"{name}.{key}" if name != "it" else key)
+    if isinstance(got, list) and isinstance(expected, list) and len(got) == len(expected):
+        for index, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
+            if mine != theirs and isinstance(mine, dict | list):
+                return _difference(mine, theirs, f"{name}[{index}]")
+    return name

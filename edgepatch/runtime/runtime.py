@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -12,30 +13,43 @@ import numpy as np
 
 from edgepatch import blob
 from edgepatch.blob import Patch
-from edgepatch.errors import MismatchError, UsageError
-from edgepatch.runtime import engines, graph_file, heads
-from edgepatch.runtime.graph_file import Graph
+from edgepatch.errors import EdgepatchError, MismatchError, UsageError
+from edgepatch.runtime import baking, engines, fitting, graph_file, heads
+from edgepatch.runtime.baking import Baked, Residents
+from edgepatch.runtime.fitting import Fitted
 
 MODES = ("auto", "bind", "bake")
+PROMOTE_AFTER = 3  # predictions of a task, bound, before `auto` bakes it
+MEMORY_MB = 128
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Loaded:
+    """A task: its patch, and how far it is on its way from bound to baked."""
+
     patch: Patch
-    values: dict[str, np.ndarray]
+    fitted: Fitted
     head: ModuleType
+    answers: int = 0  # bound, since it was loaded or last let go
+    patience: int = PROMOTE_AFTER  # doubles each time it is let go, lest tasks push each other out all the time
+    job: Future[None] | None = None
+    problem: EdgepatchError | None = None  # why it cannot be baked
 
 
 class Runtime:
     """Runs any task of a backbone through one shared graph.
 
-    Any thread may call any method. A prediction runs wholly under one task: switching waits for it.
+    Any thread may call any method. A prediction runs wholly under one task.
 
     Args:
         graph: a shared .tflite or .onnx.
         engine: `litert`, `tflite-runtime` or `onnx`; by default the first installed one that runs the file.
-        mode: `bind` gives the graph a patch as its inputs. `auto` leaves the choice to the runtime.
+        mode: `bind` gives the graph a patch as its inputs: switches in microseconds. `bake` writes it into a copy of
+            the graph: switches in milliseconds, then runs as fast as a dedicated model. `auto` binds at once and, when
+            a task stays, bakes it in the background and moves over between two predictions.
         threads: of the interpreter.
+        memory_mb: what baked models may take together, in 10^6 bytes; beyond it the least recently used one goes. A
+            single one may exceed it under `bake`; under `auto` such a task stays bound.
 
     Raises:
         UsageError: no such file, engine or mode.
@@ -57,22 +71,32 @@ class Runtime:
         engine: str | None = None,
         mode: str = "auto",
         threads: int = 1,
+        memory_mb: float = MEMORY_MB,
     ) -> None:
         if mode not in MODES:
             raise UsageError("there is no such mode", field="--mode", got=mode, expected=", ".join(MODES))
         if type(threads) is not int or not 1 <= threads <= 256:
             raise UsageError("is out of range", field="--threads", got=threads, expected="1 to 256")
+        if not 0 <= memory_mb < 1e9:
+            raise UsageError("is out of range", field="memory_mb", got=memory_mb, expected="0 or more")
         self._graph = graph_file.read(graph)
-        self._file = graph
-        forms = self._graph.document["forms"]
-        if mode != "auto" and mode not in forms:
+        if mode != "auto" and mode not in self._graph.forms:
             raise UsageError(
-                "this graph has no such form", file=graph, field="--mode", got=mode, expected=", ".join(forms)
+                "this graph has no such form",
+                file=graph,
+                field="--mode",
+                got=mode,
+                expected=" or ".join(["auto", *self._graph.forms]),
             )
-        self.mode = "bind" if mode == "auto" else mode
-        self.engine = engines.choose(self._graph, engine)
-        self._engine: engines.Engine | None = engines.start(self.engine, self._graph.data, threads)
-        self._lock = threading.RLock()
+        self.mode, self.engine, self.threads = mode, engines.choose(self._graph, engine), threads
+        engines.load(self.engine)
+        self._lock = threading.RLock()  # of everything below but running models
+        self._bind_lock = threading.Lock()  # of the bound model
+        self._bake_lock = threading.Lock()  # one model is baked at a time
+        self._residents = Residents(int(memory_mb * 1e6))
+        self._baker: ThreadPoolExecutor | None = None
+        self._engine: engines.Engine | None = None
+        self._closed = False
         self._loaded: dict[str, _Loaded] = {}
         self._task: str | None = None
         self._bound: _Loaded | None = None
@@ -110,26 +134,29 @@ class Runtime:
 
     def add(self, patch: Patch, *, file: object = None) -> str:
         """As `load`, for a patch in memory."""
-        loaded = _Loaded(patch, check(self._graph, patch, file), heads.of(patch, file))
+        loaded = _Loaded(patch, fitting.fit(self._graph, patch, file), heads.of(patch, file))
         with self._lock:
             self._loaded[patch.task] = loaded
+            gone = self._residents.drop(patch.task)
             if self._task is None:
                 self._task = patch.task
+        _close(gone)
         return patch.task
 
     def unload(self, task: str) -> None:
-        """Forget a task. Its memory goes with the next switch at the latest.
+        """Forget a task. A bound one's memory goes with the next switch at the latest.
 
         Raises:
             UsageError: it is not loaded.
         """
         with self._lock:
             self._find(task)
-            gone = self._loaded.pop(task)
-            if self._bound is gone:
+            gone = self._residents.drop(task)
+            if self._bound is self._loaded.pop(task):
                 self._bound = None
             if self._task == task:
                 self._task = next(iter(self._loaded), None)
+        _close(gone)
 
     def use(self, task: str) -> None:
         """Switch to a task: what follows is predicted by it.
@@ -138,8 +165,15 @@ class Runtime:
             UsageError: it is not loaded.
         """
         with self._lock:
-            self._switch(self._find(task))
-            self._task = task
+            loaded = self._find(task)
+            baked = self._residents.get(task)
+        if baked is None and self._must_bake:
+            self._bake(loaded)
+        elif baked is None:
+            with self._bind_lock:
+                self._bind(loaded)
+        with self._lock:
+            self._task = self._find(task).patch.task
 
     def predict(self, picture: Any, task: str | None = None) -> Any:
         """What the task in use, or the one named, says of a picture.
@@ -158,12 +192,25 @@ class Runtime:
         with self._lock:
             loaded = self._find(task or self._task)
         image = loaded.patch.input(picture)
+        return loaded.head.decode(self._run(loaded, image), loaded.patch)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until nothing is being baked in the background; at most `timeout` seconds."""
         with self._lock:
-            if self._engine is None:
-                raise UsageError("the runtime is closed")
-            self._switch(loaded)
-            outputs = self._engine.run(image)
-        return loaded.head.decode(outputs, loaded.patch)
+            jobs = [loaded.job for loaded in self._loaded.values() if loaded.job]
+        wait(jobs, timeout)
+
+    @property
+    def baked(self) -> tuple[str, ...]:
+        """Tasks that are baked and resident, the least recently used first."""
+        with self._lock:
+            return self._residents.tasks
+
+    @property
+    def baked_bytes(self) -> int:
+        """What the baked tasks are taken to keep resident."""
+        with self._lock:
+            return self._residents.nbytes
 
     def patch(self, task: str) -> Patch:
         """The patch of a task that is loaded.
@@ -175,8 +222,16 @@ class Runtime:
             return self._find(task).patch
 
     def close(self) -> None:
-        """Give back the interpreter's memory. Predicting afterwards is an error."""
+        """Give back the interpreters' memory. Predicting afterwards is an error."""
         with self._lock:
+            self._closed = True
+            baker, self._baker = self._baker, None
+        if baker is not None:
+            baker.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            gone = self._residents.clear()
+        _close(gone)
+        with self._bind_lock:
             if self._engine is not None:
                 self._engine.close()
             self._engine = self._bound = None
@@ -198,55 +253,98 @@ class Runtime:
             )
         return self._loaded[task]
 
-    def _switch(self, loaded: _Loaded) -> None:
-        """Bind a patch unless it is bound already. The lock is held."""
+    @property
+    def _must_bake(self) -> bool:
+        return self.mode == "bake" or "bind" not in self._graph.forms
+
+    def _run(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray]:
+        """A task's outputs: by its baked model where it has one, else bound or, where that is not to be, baked now."""
+        while True:
+            with self._lock:
+                self._refuse_closed()
+                baked = self._residents.get(loaded.patch.task) if self._is_current(loaded) else None
+            if baked is None and self._must_bake:
+                baked = self._bake(loaded)
+            if baked is None:
+                return self._run_bound(loaded, image)
+            if (outputs := baked.run(image)) is not None:
+                return outputs
+            # it was let go between being found and being run
+
+    def _run_bound(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray]:
+        with self._bind_lock:
+            engine = self._bind(loaded)
+            outputs = engine.run(image)
+        if self.mode == "auto":
+            with self._lock:
+                loaded.answers += 1
+                if loaded.answers >= loaded.patience and loaded.job is None and not self._closed:
+                    self._baker = self._baker or ThreadPoolExecutor(1, "edgepatch-bake")
+                    loaded.job = self._baker.submit(self._promote, loaded)
+        return outputs
+
+    def _bind(self, loaded: _Loaded) -> engines.Engine:
+        """Bind a patch unless it is bound already. The lock of the bound model is held."""
+        self._refuse_closed()
         if self._engine is None:
-            raise UsageError("the runtime is closed")
+            self._engine = engines.start(self.engine, baking.bind_model(self._graph), self.threads)
         if self._bound is not loaded:
             self._bound = None  # should binding fail half-way, nothing is taken for bound
             try:
-                self._engine.bind(loaded.values)
+                self._engine.bind(loaded.fitted.inputs)
             except (RuntimeError, ValueError, KeyError) as error:
                 raise MismatchError(f"{self.engine} cannot bind the patch: {error}", field=loaded.patch.task) from error
             self._bound = loaded
+        return self._engine
+
+    def _promote(self, loaded: _Loaded) -> None:
+        """Bake in the background; whatever goes wrong, the task stays bound."""
+        try:
+            self._bake(loaded)
+        except EdgepatchError as error:
+            loaded.problem = error
+
+    def _bake(self, loaded: _Loaded) -> Baked:
+        """A task's baked model, made unless it is there, and resident if the task is still loaded.
+
+        Raises:
+            MismatchError: under `auto`, it alone would exceed the budget.
+        """
+        task = loaded.patch.task
+        with self._bake_lock:
+            with self._lock:
+                self._refuse_closed()
+                if self._is_current(loaded) and (baked := self._residents.get(task)):
+                    return baked
+            model = baking.bake(self._graph, loaded.fitted)
+            if not self._must_bake and baking.footprint(model) > self._residents.budget:
+                raise MismatchError(
+                    "a baked model would exceed the budget of memory",
+                    field="memory_mb",
+                    got=self._residents.budget / 1e6,
+                    expected=f"at least {baking.footprint(model) / 1e6:.0f}",
+                )
+            baked = Baked(self.engine, model, self.threads)
+            baked.warm()
+            with self._lock:
+                gone = self._residents.put(task, baked) if self._is_current(loaded) else []
+                for name, _ in gone:
+                    if name in self._loaded:  # it has to earn it again
+                        other = self._loaded[name]
+                        other.answers, other.job, other.patience = 0, None, 2 * other.patience
+        _close(gone)
+        return baked
+
+    def _is_current(self, loaded: _Loaded) -> bool:
+        """Whether a task is still loaded, and by this patch."""
+        return self._loaded.get(loaded.patch.task) is loaded
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError("the runtime is closed")
 
 
-def check(graph: Graph, patch: Patch, file: object) -> dict[str, np.ndarray]:
-    """The values of a graph's patch inputs for a patch: float32, the backbone's own where the patch has none.
-
-    Raises:
-        MismatchError: the patch is of another backbone, for another input size, or has tensors the graph does not take.
-    """
-
-    def mismatch(message: str, field: str, got: object, expected: object, mend: str | None = None) -> MismatchError:
-        return MismatchError(message, file=file, field=field, got=got, expected=expected, mend=mend)
-
-    if patch.backbone_id != graph.backbone_id:
-        raise mismatch(
-            "is a patch of another backbone",
-            "backbone_id",
-            patch.backbone_id,
-            graph.backbone_id,
-            "Export a graph of the backbone it was trained on, or train it on this one.",
-        )
-    if patch.input.size != graph.input.size:
-        raise mismatch(
-            "was trained for another input size",
-            "input.size",
-            patch.input.size,
-            graph.input.size,
-            "Export a graph of a backbone created with its --size.",
-        )
-    values = {name: np.array(value, np.float32) for name, value in graph.defaults.items()}
-    for name, value in patch.values().items():
-        if name not in graph.inputs:
-            raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
-        shape = graph.inputs[name]
-        if len(shape) != value.ndim or any(
-            side not in (None, got) for side, got in zip(shape, value.shape, strict=True)
-        ):
-            raise mismatch("has a tensor of another shape than the graph takes", name, str(value.shape), str(shape))
-        values[name] = value
-    if missing := [name for name in graph.inputs if name not in values]:
-        raise mismatch("lacks a tensor that the graph needs", missing[0], ", ".join(patch.tensors), missing[0])
-    return {name: values[name] for name in graph.inputs}
+def _close(gone: list[tuple[str, Baked]]) -> None:
+    """Close models, outside any lock but their own: one may be running."""
+    for _, baked in gone:
+        baked.close()

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from edgepatch import blob, metrics, patches
+from edgepatch import codec as codecs
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
@@ -27,7 +28,7 @@ from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.imaging import Preprocessing
 from edgepatch.patches import Body, Head
 from edgepatch.progress import Reporter, Terminal
-from edgepatch.training import head, joint
+from edgepatch.training import calibration, head, joint, storing
 from edgepatch.training import report as report_files
 from edgepatch.training.joint import State
 from edgepatch.training.pipeline import Augmentation
@@ -62,6 +63,7 @@ def train(
     task: str | None = None,
     licence: str = "",
     resize: str = "stretch",
+    codec: str = "fp16",
     reporter: Reporter | None = None,
 ) -> Result:
     """Train a patch for the task of a folder of images.
@@ -79,6 +81,7 @@ def train(
         task: the task's name, by default that of the file.
         licence: terms of the data, kept in the patch.
         resize: how pictures are brought to the network's size; `imaging.RESIZES`.
+        codec: how the patch stores its values; `codec.CODECS`.
 
     Raises:
         UsageError, BadFileError: the data or an argument is not what it should be; nothing was trained.
@@ -95,6 +98,10 @@ def train(
             got=recipe.stats,
             expected="frozen, or a kind that stores scales: --patch scale_bias",
         )
+    if recipe.stats == "adapt" and len(bodies[0].sites(backbone)["channels"]) != len(backbone.plan.sites):
+        raise UsageError("adapted statistics need all sites", field="--stats", got=recipe.stats, expected="frozen")
+    if codec not in codecs.CODECS:
+        raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(codecs.CODECS))
     if out.suffix != ".epatch" or len(out.stem) > 200:
         raise UsageError("is not the name of a patch file", file=out, expected="a name ending in .epatch")
     name = task or out.stem
@@ -119,12 +126,19 @@ def train(
     mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
     augmentation = Augmentation(recipe.zoom, recipe.light, **mirrors)
 
+    sites = bodies[0].sites(backbone) if bodies else {}
+    mould = Patch(name, backbone.id, {}, classes, preprocessing, {}, sites=sites, decode=top.decode(), licence=licence)
+    few = train_set.pixels[:: max(1, len(train_set) // calibration.IMAGES)]
+
     def deployed(tensors: Tensors) -> _Candidate:
-        stored = {name: value.astype(np.float16) for name, value in tensors.items()}
-        return _Candidate(stored, _logits(trunk, basis, stored, val_set, preprocessing), val_set.labels)
+        """What would be written, and what it says of the validation images."""
+        patch = storing.store(backbone, mould, tensors, codec, trunk, few)
+        patch = dataclasses.replace(patch, kinds=_manifest(bodies, top, patch.tensors))
+        logits = storing.logits(trunk, backbone, backbone.values(patch), patch, val_set.pixels)
+        return _Candidate(patch, logits, val_set.labels)
 
     # statistics of the task's own change the backbone's scales, even under a head alone
-    own = basis.defaults() if bodies else {}
+    own = bodies[0].start(basis) if bodies else {}
     baseline = best = deployed({**own, "head_kernel": alone.kernel, "head_bias": alone.bias})
     state = State()
     checkpoint = out.with_suffix(".resume")
@@ -158,19 +172,10 @@ def train(
         "val_images": len(val_set),
         "seed": recipe.seed,
     }
-    patch = Patch(
-        task=name,
-        backbone_id=backbone.id,
-        kinds=_manifest(bodies, top, best.tensors),
-        labels=classes,
-        input=preprocessing,
-        tensors=best.tensors,
-        sites=bodies[0].sites(backbone) if bodies else {},
-        decode=top.decode(),
-        metrics=figures,
-        licence=licence,
-        version=blob.next_version(out, name),
-    )
+    reporter.say("calibrating activation ranges, for int8 graphs")
+    ranges = calibration.calibrate(backbone, best.patch, few, seed=recipe.seed)
+    version = blob.next_version(out, name)
+    patch = dataclasses.replace(best.patch, ranges=ranges, metrics=figures, version=version)
     size = blob.write(patch, out)
     report = {
         **figures,
@@ -180,7 +185,7 @@ def train(
         "bytes": size,
         "seconds": round(time.monotonic() - start, 2),
         "backbone_id": backbone.id,
-        "trained_parameters": sum(value.size for value in best.tensors.values()),
+        "trained_parameters": 2 * sum(sites.get("channels", [])) + (backbone.plan.features + 1) * len(classes),
         "backbone_parameters": sum(backbone.part(site, "kernel").size for site in backbone.plan.sites),
         "recipe": recipe.to_json(),
         "augmentation": dataclasses.asdict(augmentation),
@@ -192,24 +197,22 @@ def train(
     }
     report_files.write(report, out)
     checkpoint.unlink(missing_ok=True)
-    head_alone = dataclasses.replace(
-        patch, kinds=_manifest(bodies, top, baseline.tensors), tensors=baseline.tensors, metrics={}
-    )
+    head_alone = dataclasses.replace(baseline.patch, version=version)
     return Result(patch, head_alone, out, report)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """A patch that might be written: its tensors as the file keeps them, and their logits on the validation images."""
+    """A patch that might be written, and its logits on the validation images."""
 
-    tensors: Tensors
+    patch: Patch
     logits: np.ndarray
     labels: np.ndarray
 
     @functools.cached_property
     def score(self) -> tuple[float, float]:
-        """Accuracy, then the lower cross entropy; less than any where a value is not finite in half precision."""
-        if not all(np.isfinite(value).all() for value in self.tensors.values()):
+        """Accuracy, then the lower cross entropy; less than any where a value is not finite as it is stored."""
+        if not all(np.isfinite(value).all() for value in self.patch.tensors.values()):
             return -1.0, -math.inf
         return metrics.accuracy(self.logits, self.labels), -metrics.cross_entropy(self.logits, self.labels)
 
@@ -277,14 +280,6 @@ def _joint_model(basis: Backbone, body: Body, top: Head, classes: int, alone: he
     model = keras.Model(trunk.input, layer(trunk.output))
     layer.set_weights([alone.kernel, alone.bias])
     return model
-
-
-def _logits(
-    trunk: keras.Model, basis: Backbone, stored: Tensors, images: Pictures, preprocessing: Preprocessing
-) -> np.ndarray:
-    values = {name: value.astype(np.float32) for name, value in stored.items()}
-    network.set_scale_bias(trunk, basis, {**basis.defaults(), **values})
-    return head.predict(trunk, images.pixels, preprocessing) @ values["head_kernel"] + values["head_bias"]
 
 
 def _manifest(bodies: tuple[Body, ...], top: Head, tensors: Tensors) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepatch.errors import MissingPackageError, UsageError
 from edgepatch.runtime.graph_file import Graph
+from edgepatch.runtime.model import Model
 
 # name -> module here, the graphs it runs, the package it needs, the extra that brings it
 ENGINES = {
@@ -69,8 +70,17 @@ def choose(graph: Graph, name: str | None) -> str:
     )
 
 
-def start(name: str, model: bytes, threads: int) -> Any:
-    """Open a model's bytes with an engine.
+def load(name: str) -> None:
+    """Import an engine's package, so that what is missing is said early.
+
+    Raises:
+        MissingPackageError: it does not load here.
+    """
+    importlib.import_module(f"{__name__}.{ENGINES[name][0]}").load(name)
+
+
+def start(name: str, model: Model, threads: int) -> Any:
+    """Open a model with an engine.
 
     Raises:
         MissingPackageError: its package does not load here.

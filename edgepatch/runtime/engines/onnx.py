@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch.errors import BadFileError, require
+from edgepatch.runtime.model import Model
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
 
@@ -14,8 +15,9 @@ _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)"
 class OnnxRuntime:
     """An .onnx session with its patch inputs bound once, not handed over at every run."""
 
-    def __init__(self, module: Any, session: Any) -> None:
+    def __init__(self, module: Any, session: Any, model: Model) -> None:
         self._module, self._session = module, session
+        self._model: Model | None = model  # the session points into its tensors
         self._outputs = [output.name for output in session.get_outputs()]
         types = {value.name: value.type for value in session.get_inputs()}
         shapes = {value.name: value.shape for value in session.get_inputs()}
@@ -43,19 +45,27 @@ class OnnxRuntime:
         return dict(zip(self._outputs, outputs, strict=True))
 
     def close(self) -> None:
-        self._binding = self._session = None
+        self._binding = self._session = self._model = None
         self._owned = {}
 
 
-def start(name: str, model: bytes, threads: int) -> OnnxRuntime:
+def load(name: str) -> Any:
+    """The package; see `engines.load`."""
+    return require("onnxruntime", extra="onnx", why=f"the engine {name}")
+
+
+def start(name: str, model: Model, threads: int) -> OnnxRuntime:
     """Open a model; see `engines.start`."""
-    module = require("onnxruntime", extra="onnx", why=f"the engine {name}")
+    module = load(name)
     options = module.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = module.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return OnnxRuntime(module, session)
+        beside = {name: module.OrtValue.ortvalue_from_numpy(value) for name, value in model.tensors.items()}
+        if beside:
+            options.add_external_initializers(list(beside), list(beside.values()))
+        session = module.InferenceSession(model.data, options, providers=["CPUExecutionProvider"])
+        return OnnxRuntime(module, session, model)
     except Exception as error:  # its exceptions share no base of their own
         raise BadFileError(f"{name} cannot open the graph: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch.errors import BadFileError, MissingPackageError, require
+from edgepatch.runtime.model import Model
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 
@@ -56,15 +57,20 @@ class TFLite:
         self._interpreter = None
 
 
-def start(name: str, model: bytes, threads: int) -> TFLite:
-    """Open a model; see `engines.start`."""
+def load(name: str) -> Any:
+    """The package's module; see `engines.load`."""
     if name == "tflite-runtime" and "tensorflow" in sys.modules:
         raise MissingPackageError(
             "tflite-runtime cannot run in a process that has imported tensorflow: their libraries collide",
             mend="Use --engine litert here, or run tflite-runtime in a process of its own.",
         )
-    module = require(MODULES[name], extra=name, why=f"the engine {name}")
+    return require(MODULES[name], extra=name, why=f"the engine {name}")
+
+
+def start(name: str, model: Model, threads: int) -> TFLite:
+    """Open a model; see `engines.start`."""
+    module = load(name)
     try:
-        return TFLite(module.Interpreter(model_content=model, num_threads=threads))
+        return TFLite(module.Interpreter(model_content=model.data, num_threads=threads))
     except (ValueError, RuntimeError) as error:
         raise BadFileError(f"{name} cannot open the graph: {error}") from error

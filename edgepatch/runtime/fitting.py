@@ -1,0 +1,125 @@
+"""A patch held against a graph: does it fit, and what are its values there?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from edgepatch import codec
+from edgepatch.blob import Patch
+from edgepatch.container import Tensors
+from edgepatch.errors import MismatchError
+from edgepatch.runtime.graph_file import Graph
+
+SITE_TENSORS = ("scale", "bias")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A patch's values as a graph needs them, float32.
+
+    Attributes:
+        values: `scale` and `bias` of all sites (sum of channels,), the backbone's own where the patch has none, and the
+            head: what is baked.
+        inputs: the graph's patch inputs: of scale and bias the bound sites alone.
+        ranges: float32 (activations, 2), the lowest and highest value of each; none unless the patch was calibrated.
+    """
+
+    values: Tensors
+    inputs: Tensors
+    ranges: np.ndarray
+
+
+def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
+    """A patch's values for a graph.
+
+    Raises:
+        MismatchError: the patch is of another backbone, for another input size or other sites, has tensors the graph
+            does not take, or lacks the activation ranges of a fully quantised graph.
+    """
+
+    def mismatch(message: str, field: str, got: object, expected: object, mend: str | None = None) -> MismatchError:
+        return MismatchError(message, file=file, field=field, got=got, expected=expected, mend=mend)
+
+    if patch.backbone_id != graph.backbone_id:
+        raise mismatch(
+            "is a patch of another backbone",
+            "backbone_id",
+            patch.backbone_id,
+            graph.backbone_id,
+            "Export a graph of the backbone it was trained on, or train it on this one.",
+        )
+    if patch.input.size != graph.input.size:
+        raise mismatch(
+            "was trained for another input size",
+            "input.size",
+            patch.input.size,
+            graph.input.size,
+            "Export a graph of a backbone created with its --size.",
+        )
+    rows = graph.document["sites"]
+    chosen = _sites(patch, graph, mismatch)
+    channels = [row["channels"] for row in rows]
+    inside = codec.inside(patch, channels)
+    bound = np.repeat([row["bound"] for row in rows], channels)
+    values = {name: np.array(value, np.float32) for name, value in graph.defaults.items()}
+    own = {name: value[inside] for name, value in values.items()}
+    for name, value in codec.decode(patch, own, [channels[number] for number in chosen]).items():
+        if name not in graph.inputs:
+            raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
+        shape = (int(inside.sum()),) if name in SITE_TENSORS else graph.inputs[name]
+        if len(shape) != value.ndim or any(
+            side not in (None, got) for side, got in zip(shape, value.shape, strict=True)
+        ):
+            raise mismatch("has a tensor of another shape than the graph takes", name, str(value.shape), str(shape))
+        if name in SITE_TENSORS:
+            values[name][inside] = value
+        else:
+            values[name] = value
+    if missing := [name for name in graph.inputs if name not in values]:
+        raise mismatch("lacks a tensor that the graph needs", missing[0], ", ".join(patch.tensors), missing[0])
+    ranges = np.zeros((0, 2), np.float32) if patch.ranges is None else patch.ranges
+    if graph.precision == "int8":
+        expected = 1 + max(row["range"] for row in graph.document["bake"]["activations"])
+        if len(ranges) != expected:
+            raise mismatch(
+                "was not calibrated for an int8 graph: it has no activation ranges"
+                if not len(ranges)
+                else "has activation ranges of another network",
+                "ranges",
+                f"{len(ranges)} ranges",
+                f"{expected} ranges",
+                f"edgepatch calibrate BACKBONE IMAGES --patch {file or 'FILE.epatch'}",
+            )
+    inputs = {name: values[name][bound] if name in SITE_TENSORS else values[name] for name in graph.inputs}
+    return Fitted(values, inputs, ranges)
+
+
+def _sites(patch: Patch, graph: Graph, mismatch: Callable[..., MismatchError]) -> list[int]:
+    """Numbers of the sites that a patch changes, in forward order."""
+    rows = graph.document["sites"]
+    if not patch.sites:
+        return []
+    chosen, channels = patch.sites.get("sites", list(range(len(rows)))), patch.sites.get("channels")
+    name = f"placement {patch.sites.get('placement')}"[:60]
+    if (
+        not isinstance(chosen, list)
+        or not all(type(index) is int and 0 <= index < len(rows) for index in chosen)
+        or chosen != sorted(set(chosen))
+    ):
+        raise mismatch(
+            "changes sites that the graph does not have", "sites", name, f"numbers from 0 to {len(rows) - 1}"
+        )
+    if [rows[index]["channels"] for index in chosen] != channels:
+        raise mismatch("changes sites of other channels than the graph's", "sites.channels", name, "the graph's own")
+    if outside := [rows[index]["name"] for index in chosen if not rows[index]["bound"]]:
+        raise mismatch(
+            "changes sites that this graph keeps as they are",
+            "sites",
+            f"{name}, with {outside[0]}",
+            f"placement {graph.document['placement']}",
+            "Export a graph with --placement all, or train a patch for the graph's placement.",
+        )
+    return list(chosen)

@@ -1,0 +1,149 @@
+"""Flatbuffers, as far as a .tflite needs: found, pointed elsewhere and cut down, without a parser's package."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+# fields of the TFLite schema's tables, by number
+MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 2, 4, 6, 7
+SUBGRAPH_TENSORS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 2, 3
+TENSOR_SHAPE, TENSOR_BUFFER, TENSOR_QUANTIZATION = 0, 2, 4
+QUANTIZATION_SCALE, QUANTIZATION_ZERO_POINT = 2, 3
+OPERATOR_INPUTS, OPERATOR_OUTPUTS = 1, 2
+SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 2, 4
+METADATA_NAME, METADATA_BUFFER = 0, 1
+BUFFER_DATA = 0
+
+ALIGNMENT = 16  # of a buffer's data: the schema's own rule
+
+Span = tuple[int, int]
+Edit = tuple[int, bytes | memoryview]  # where, and the bytes that go there in place of as many
+
+
+class Table:
+    """A flatbuffer table: fields by number, absent ones None.
+
+    Anything that leads out of the data raises `struct.error`, `IndexError` or `ValueError`.
+    """
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self.data, self.position = data, position
+        self.vtable = position - struct.unpack_from("<i", data, position)[0]
+        self.count = (struct.unpack_from("<H", data, self.vtable)[0] - 4) // 2
+
+    def at(self, field: int) -> int | None:
+        """Where a field's value stands in the data."""
+        if field >= self.count:
+            return None
+        offset: int = struct.unpack_from("<H", self.data, self.vtable + 4 + 2 * field)[0]
+        return self.position + offset if offset else None
+
+    def need(self, field: int) -> int:
+        """As `at`, for a field that must be there."""
+        place = self.at(field)
+        if place is None:
+            raise ValueError(f"field {field} is absent")
+        return place
+
+    def number(self, field: int) -> int:
+        """A field of 32 bits; 0, the schema's default, where it is absent."""
+        place = self.at(field)
+        return 0 if place is None else int(struct.unpack_from("<I", self.data, place)[0])
+
+    def follow(self, field: int) -> int | None:
+        """Where a field's vector, string or table stands."""
+        place = self.at(field)
+        return None if place is None else place + struct.unpack_from("<I", self.data, place)[0]
+
+    def table(self, field: int) -> Table:
+        """The table a field points at."""
+        place = self.need(field)
+        return Table(self.data, place + struct.unpack_from("<I", self.data, place)[0])
+
+    def tables(self, field: int) -> list[int]:
+        """Positions of the tables of a vector."""
+        span = self.span(field, 4)
+        if span is None:
+            return []
+        return [at + struct.unpack_from("<I", self.data, at)[0] for at in range(*span, 4)]
+
+    def numbers(self, field: int) -> list[int]:
+        """A vector of 32-bit integers."""
+        span = self.span(field, 4)
+        return [] if span is None else list(struct.unpack_from(f"<{(span[1] - span[0]) // 4}i", self.data, span[0]))
+
+    def span(self, field: int, width: int = 1) -> Span | None:
+        """Begin and end of a string, or of a vector whose items are `width` bytes wide."""
+        place = self.follow(field)
+        if place is None:
+            return None
+        begin, end = place + 4, place + 4 + width * struct.unpack_from("<I", self.data, place)[0]
+        if end > len(self.data):
+            raise ValueError("a vector longer than the file")
+        return begin, end
+
+
+def root(data: bytes) -> Table:
+    """The Model table of a .tflite."""
+    return Table(data, struct.unpack_from("<I", data)[0])
+
+
+def signatures(data: bytes) -> dict[str, Table]:
+    """The signatures of a model, by key."""
+    tables = (Table(data, at) for at in root(data).tables(MODEL_SIGNATURES))
+    return {data[slice(*(table.span(SIGNATURE_KEY) or (0, 0)))].decode(): table for table in tables}
+
+
+def subgraph(data: bytes, signature: str) -> Table:
+    """The subgraph that a signature calls."""
+    index = signatures(data)[signature].number(SIGNATURE_SUBGRAPH)
+    return Table(data, root(data).tables(MODEL_SUBGRAPHS)[index])
+
+
+def keep(data: bytes, signature: str) -> list[Edit]:
+    """Edits that leave a model with one signature and its subgraph: an interpreter prepares every subgraph it sees."""
+    model, kept = root(data), signatures(data)[signature]
+    wanted = {MODEL_SUBGRAPHS: subgraph(data, signature).position, MODEL_SIGNATURES: kept.position}
+    edits: list[Edit] = []
+    for field, position in wanted.items():
+        vector = model.need(field) + struct.unpack_from("<I", data, model.need(field))[0]
+        edits.append((vector, struct.pack("<II", 1, position - vector - 4)))
+    if (index := kept.at(SIGNATURE_SUBGRAPH)) is not None:
+        edits.append((index, bytes(4)))
+    return edits
+
+
+def point(end: int, vectors: Iterable[tuple[int, bytes, int]]) -> tuple[list[Edit], bytes]:
+    """Edits that point fields at vectors behind the end of a file, and those vectors.
+
+    Offsets point forward only, so what does not fit its old place goes to the end.
+
+    Args:
+        end: length of the file.
+        vectors: for each the place of the field, the bytes, and how many items they are.
+    """
+    edits: list[Edit] = []
+    tail = bytearray()
+    for place, content, count in vectors:
+        tail += bytes(-(end + len(tail) + 4) % ALIGNMENT)
+        edits.append((place, struct.pack("<I", end + len(tail) - place)))
+        tail += struct.pack("<I", count) + content
+    tail += bytes(-(end + len(tail)) % ALIGNMENT)
+    return edits, bytes(tail)
+
+
+def splice(data: bytes, edits: Iterable[Edit], tail: bytes = b"") -> bytes:
+    """A copy of the data with the edits made and the tail behind it; the data is copied once.
+
+    Raises:
+        ValueError: edits overlap or lead out of the data.
+    """
+    pieces: list[bytes | memoryview] = []
+    view, end = memoryview(data), 0
+    for begin, content in sorted(edits, key=lambda edit: edit[0]):
+        if begin < end or begin + len(content) > len(data):
+            raise ValueError(f"an edit at {begin} overlaps another or leads out of the file")
+        pieces += [view[end:begin], content]
+        end = begin + len(content)
+    return b"".join([*pieces, view[end:], tail])

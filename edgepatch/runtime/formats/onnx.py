@@ -1,0 +1,93 @@
+"""The shared .onnx: its graph is the form `bind`; in its metadata are the nodes of the form `bake`, over its kernels.
+
+To bake is to give a session these nodes and, beside them, every weight: the folded ones lie in arrays of ours, which
+ONNX Runtime takes as external data, so that every convolution is as constant as in a dedicated model.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepatch.container import Tensors
+from edgepatch.runtime.folding import fold
+from edgepatch.runtime.formats import protobuf
+from edgepatch.runtime.formats.flatbuffer import Edit
+from edgepatch.runtime.formats.protobuf import Span
+from edgepatch.runtime.model import Model
+
+if TYPE_CHECKING:
+    from edgepatch.runtime.graph_file import Graph
+
+KEY = "edgepatch"
+
+
+def find(data: bytes) -> Span | None:
+    """Begin and end of the container, or None."""
+    return protobuf.metadata(data, KEY)
+
+
+def pack(payload: bytes) -> bytes:
+    """A container as it stands in the file: ONNX metadata is text."""
+    return base64.b64encode(payload)
+
+
+def unpack(packed: bytes) -> bytes:
+    """The inverse of `pack`; raises ValueError."""
+    return base64.b64decode(packed, validate=True)
+
+
+def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any]:
+    """A bake table with the places of the kernels it names, as the file itself has them; see `tflite.locate`."""
+    found = protobuf.initializers(data)
+    return {
+        "sites": [
+            {"operator": row["operator"], "input": row["input"], "kernel": list(found[f"{row['operator']}/kernel"])}
+            for row in table["sites"]
+        ],
+        "head": {"operator": table["head"]["operator"], "input": table["head"]["input"]},
+        "activations": [{"tensor": row["tensor"], "range": row["range"]} for row in table["activations"]],
+    }
+
+
+def view(data: bytes, form: str) -> list[Edit]:
+    """No edits: each form is a graph of its own."""
+    return []
+
+
+def bind_model(graph: Graph) -> Model:
+    """The graph as it is."""
+    return Model(graph.data)
+
+
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
+    """A dedicated model of one task: see `baking.bake`."""
+    folded, table = fold(graph, values, ranges), graph.document["bake"]
+    tensors: Tensors = {}
+    for row, site, plan in zip(table["sites"], folded.sites, graph.document["sites"], strict=True):
+        height, width, *channels = plan["kernel"]  # HWIO; the file has (out, in per group, height, width)
+        shape = (*(channels if plan["placement"] == "depthwise" else channels[::-1]), height, width)
+        name = row["operator"]
+        tensors |= {f"{name}/kernel": site.kernel.reshape(shape), f"{name}/bias": site.bias}
+        if site.scale is not None:
+            tensors |= _quantised(name, site.scale, folded.activations[row["input"]][0])
+    head, name = folded.head, table["head"]["operator"]
+    tensors |= {f"{name}/kernel": head.kernel, f"{name}/bias": head.bias}
+    if head.scale is not None:
+        tensors |= _quantised(name, head.scale, folded.activations[table["head"]["input"]][0])
+    for row in table["activations"]:
+        scale, zero_point = folded.activations[row["range"]]
+        tensors[f"{row['tensor']}/scale"] = np.array(scale, np.float32)
+        tensors[f"{row['tensor']}/zero_point"] = np.array(zero_point, np.int8)
+    return Model(*protobuf.with_initializers(graph.skeleton, tensors))
+
+
+def _quantised(name: str, scale: np.ndarray, input_scale: np.float32) -> Tensors:
+    return {
+        f"{name}/kernel_scale": scale.astype(np.float32),
+        f"{name}/bias_scale": (scale * input_scale).astype(np.float32),
+        f"{name}/zeros": np.zeros(len(scale), np.int8),
+        f"{name}/bias_zeros": np.zeros(len(scale), np.int32),
+    }

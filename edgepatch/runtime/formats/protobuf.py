@@ -1,0 +1,114 @@
+"""Protocol buffers, as far as an .onnx needs: found in place, and initializers added, without a parser's package.
+
+To add is to append: of two bytes of a message one behind the other, a parser makes one message with both their fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+MODEL_GRAPH, MODEL_METADATA = 7, 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
+GRAPH_INITIALIZER = 5
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
+EXTERNAL = 1  # TensorProto.DataLocation
+TYPES = {"float32": 1, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
+INLINE = 1024  # bytes up to which an initializer is written into the message
+
+Span = tuple[int, int]
+
+
+def fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, begin and end of each field of a message.
+
+    Raises:
+        ValueError, IndexError: it is none.
+    """
+    while begin < end:
+        key, begin = _varint(data, begin)
+        wire = key & 7
+        if wire == 2:
+            length, begin = _varint(data, begin)
+        elif wire == 0:
+            length = _varint(data, begin)[1] - begin
+        else:
+            length = {1: 8, 5: 4}.get(wire, end)
+        if begin + length > end:
+            raise ValueError("a field longer than its message")
+        yield key >> 3, begin, begin + length
+        begin += length
+
+
+def metadata(data: bytes, key: str) -> Span | None:
+    """Where the value of a model's property stands."""
+    for field, begin, end in fields(data, 0, len(data)):
+        if field == MODEL_METADATA:
+            entry = {number: (start, stop) for number, start, stop in fields(data, begin, end)}
+            if data[slice(*entry.get(ENTRY_KEY, (0, 0)))] == key.encode():
+                return entry.get(ENTRY_VALUE)
+    return None
+
+
+def initializers(data: bytes) -> dict[str, Span]:
+    """Where the raw values of each initializer of a model's graph stand."""
+    found: dict[str, Span] = {}
+    for number, *graph in fields(data, 0, len(data)):
+        if number != MODEL_GRAPH:
+            continue
+        for field, *tensor in fields(data, *graph):
+            if field == GRAPH_INITIALIZER:
+                parts = {part: (begin, end) for part, begin, end in fields(data, *tensor)}
+                if TENSOR_NAME in parts and TENSOR_RAW in parts:
+                    found[data[slice(*parts[TENSOR_NAME])].decode()] = parts[TENSOR_RAW]
+    return found
+
+
+def with_initializers(model: bytes, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, np.ndarray]]:
+    """A model with initializers added: small ones in its bytes, and those that its session is to be given beside."""
+    beside = {name: value for name, value in tensors.items() if value.nbytes > INLINE}
+    added = b"".join(_field(GRAPH_INITIALIZER, _tensor(name, value)) for name, value in tensors.items())
+    return model + _field(MODEL_GRAPH, added), beside
+
+
+def _tensor(name: str, value: np.ndarray) -> bytes:
+    parts = [_number(TENSOR_DIMS, side) for side in value.shape]
+    parts += [_number(TENSOR_TYPE, TYPES[value.dtype.name]), _field(TENSOR_NAME, name.encode())]
+    if value.nbytes > INLINE:
+        entries = {"location": "edgepatch", "offset": "0", "length": str(value.nbytes)}
+        for key, text in entries.items():
+            entry = _field(ENTRY_KEY, key.encode()) + _field(ENTRY_VALUE, text.encode())
+            parts.append(_field(TENSOR_EXTERNAL, entry))
+        parts.append(_number(TENSOR_LOCATION, EXTERNAL))
+    else:
+        parts.append(_field(TENSOR_RAW, np.ascontiguousarray(value).tobytes()))
+    return b"".join(parts)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _encode(number << 3 | 2) + _encode(len(content)) + content
+
+
+def _number(number: int, value: int) -> bytes:
+    return _encode(number << 3) + _encode(value)
+
+
+def _encode(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number too long")

@@ -1,0 +1,184 @@
+"""The shared .tflite: two signatures, `bind` and `bake`, over one set of kernels.
+
+To bake is to copy the file with the kernels folded, biases and quantisation parameters written in their places, the
+head put behind the end, and the `bake` subgraph alone left to be seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepatch.container import Tensors
+from edgepatch.runtime.folding import fold
+from edgepatch.runtime.formats import flatbuffer as fb
+from edgepatch.runtime.formats.flatbuffer import Edit, Span, Table
+from edgepatch.runtime.model import Model
+
+if TYPE_CHECKING:
+    from edgepatch.runtime.graph_file import Graph
+
+KEY = "edgepatch"
+HEAD_DATA = ("kernel", "bias")
+
+
+def find(data: bytes) -> Span | None:
+    """Begin and end of the container, or None."""
+    model = fb.root(data)
+    buffers = model.tables(fb.MODEL_BUFFERS)
+    for position in model.tables(fb.MODEL_METADATA):
+        entry = Table(data, position)
+        name = entry.span(fb.METADATA_NAME)
+        if name and data[slice(*name)] == KEY.encode():
+            return Table(data, buffers[entry.number(fb.METADATA_BUFFER)]).span(fb.BUFFER_DATA)
+    return None
+
+
+def pack(payload: bytes) -> bytes:
+    """A container as it stands in the file."""
+    return payload
+
+
+def unpack(packed: bytes) -> bytes:
+    """The inverse of `pack`."""
+    return packed
+
+
+def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any]:
+    """A bake table with the places of everything it names, as the file itself has them.
+
+    Args:
+        data: the file.
+        table: for each site and for the head its `operator` in the bake subgraph and the number of its `input` range;
+            under `activations` for each quantised tensor its number and the number of its `range`.
+        quantised: whether kernels are int8, so that they have scales.
+
+    Raises:
+        ValueError, IndexError, KeyError, struct.error: the table names what the file does not have.
+    """
+    subgraph, buffers = fb.subgraph(data, "bake"), fb.root(data).tables(fb.MODEL_BUFFERS)
+    tensors, operators = subgraph.tables(fb.SUBGRAPH_TENSORS), subgraph.tables(fb.SUBGRAPH_OPERATORS)
+
+    def tensor(index: int) -> Table:
+        return Table(data, tensors[_index(index)])
+
+    def buffer(holder: Table) -> Table:
+        return Table(data, buffers[holder.number(fb.TENSOR_BUFFER)])
+
+    def constants(row: dict[str, Any]) -> tuple[Table, Table, Table]:
+        operator = Table(data, operators[_index(row["operator"])])
+        kernel, bias = operator.numbers(fb.OPERATOR_INPUTS)[1:3]
+        return tensor(kernel), tensor(bias), tensor(operator.numbers(fb.OPERATOR_OUTPUTS)[0])
+
+    @functools.cache
+    def sources() -> dict[int, int]:
+        """The first input of the operator that makes a tensor, by the tensor's position."""
+        made = (Table(data, position) for position in operators)
+        return {
+            tensors[operator.numbers(fb.OPERATOR_OUTPUTS)[0]]: operator.numbers(fb.OPERATOR_INPUTS)[0]
+            for operator in made
+        }
+
+    def site(row: dict[str, Any]) -> dict[str, Any]:
+        kernel, bias, _ = constants(row)
+        # half-precision kernels pass a DEQUANTIZE first
+        kept = kernel if kernel.number(fb.TENSOR_BUFFER) else tensor(sources()[kernel.position])
+        found = {
+            "kernel": _need(buffer(kept).span(fb.BUFFER_DATA)),
+            "bias": _need(buffer(bias).span(fb.BUFFER_DATA)),
+        }
+        if quantised:
+            found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+            if bias.at(fb.TENSOR_QUANTIZATION) is not None:
+                found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+        return {"operator": row["operator"], "input": row["input"], **found}
+
+    def head(row: dict[str, Any]) -> dict[str, Any]:
+        kernel, bias, output = constants(row)
+        answer = tensor(subgraph.numbers(fb.SUBGRAPH_OUTPUTS)[0])
+        found: dict[str, Any] = {
+            "output_shapes": [
+                _need(held.span(fb.TENSOR_SHAPE, 4))
+                for held in {output.position: output, answer.position: answer}.values()
+            ]
+        }
+        for name, holder in zip(HEAD_DATA, (kernel, bias), strict=True):
+            found[f"{name}_data"] = buffer(holder).need(fb.BUFFER_DATA)
+            found[f"{name}_shape"] = _need(holder.span(fb.TENSOR_SHAPE, 4))
+            if holder.at(fb.TENSOR_QUANTIZATION) is not None:
+                parameters = holder.table(fb.TENSOR_QUANTIZATION)
+                found[f"{name}_scale"] = parameters.need(fb.QUANTIZATION_SCALE)
+                found[f"{name}_zero_point"] = parameters.need(fb.QUANTIZATION_ZERO_POINT)
+        return {"operator": row["operator"], "input": row["input"], **found}
+
+    def activation(row: dict[str, Any]) -> dict[str, Any]:
+        parameters = tensor(row["tensor"]).table(fb.TENSOR_QUANTIZATION)
+        return {
+            "tensor": row["tensor"],
+            "range": row["range"],
+            "scale": _need(parameters.span(fb.QUANTIZATION_SCALE, 4)),
+            "zero_point": _need(parameters.span(fb.QUANTIZATION_ZERO_POINT, 8)),
+        }
+
+    return {
+        "sites": [site(row) for row in table["sites"]],
+        "head": head(table["head"]),
+        "activations": [activation(row) for row in table["activations"]],
+    }
+
+
+def view(data: bytes, form: str) -> list[Edit]:
+    """Edits that leave one form alone to be seen."""
+    return fb.keep(data, form)
+
+
+def bind_model(graph: Graph) -> Model:
+    """The graph with its `bind` subgraph alone."""
+    return Model(graph.data)
+
+
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
+    """A dedicated model of one task: see `baking.bake`."""
+    folded, table = fold(graph, values, ranges), graph.document["bake"]
+    edits: list[Edit] = list(graph.views["bake"])
+    for row, site in zip(table["sites"], folded.sites, strict=True):
+        edits += [(row["kernel"][0], site.kernel.data.cast("B")), (row["bias"][0], site.bias.tobytes())]
+        if site.scale is not None:
+            edits.append((row["kernel_scale"][0], site.scale.tobytes()))
+            if "bias_scale" in row:
+                bias_scale = site.scale * folded.activations[row["input"]][0]
+                edits.append((row["bias_scale"][0], bias_scale.tobytes()))
+    for row in table["activations"]:
+        scale, zero_point = folded.activations[row["range"]]
+        edits.append((row["scale"][0], struct.pack("<f", scale)))
+        edits.append((row["zero_point"][0], struct.pack("<q", zero_point)))
+
+    row, head = table["head"], folded.head
+    classes, features = head.kernel.shape  # as FULLY_CONNECTED has it
+    edits.append((row["kernel_shape"][0], struct.pack("<2i", classes, features)))
+    edits.append((row["bias_shape"][0], struct.pack("<i", classes)))
+    edits += [(begin, struct.pack("<2i", 1, classes)) for begin, _ in row["output_shapes"]]
+    tail = [(row["kernel_data"], head.kernel.tobytes(), head.kernel.nbytes)]
+    tail.append((row["bias_data"], head.bias.tobytes(), head.bias.nbytes))
+    if head.scale is not None:
+        for name, scale in (("kernel", head.scale), ("bias", head.scale * folded.activations[row["input"]][0])):
+            tail.append((row[f"{name}_scale"], scale.astype("<f4").tobytes(), classes))
+            tail.append((row[f"{name}_zero_point"], bytes(8 * classes), classes))
+    pointed, behind = fb.point(len(graph.data), tail)
+    return Model(fb.splice(graph.data, [*edits, *pointed], behind))
+
+
+def _need(span: Span | None) -> list[int]:
+    if span is None:
+        raise ValueError("a vector is absent")
+    return list(span)
+
+
+def _index(value: Any) -> int:
+    """Negative numbers would count from the end."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no index")
+    return value
