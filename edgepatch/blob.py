@@ -120,6 +120,7 @@ def parse(data: bytes, file: object) -> Patch:
         BadFileError: the bytes are not a whole, sound patch of a format this version knows.
     """
     document, tensors = container.parse(data, file)
+    document.setdefault("codec", {})  # the first patches had none
     container.check_document(document, "patch", FORMAT, _FIELDS, file)
 
     def bad(message: str, field: str, got: object, expected: object) -> BadFileError:

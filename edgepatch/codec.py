@@ -90,6 +90,8 @@ def decode(patch: Patch, own: Tensors, channels: list[int]) -> Tensors:
     """
     if not patch.codec:
         return {name: np.array(value, np.float32, order="C") for name, value in patch.tensors.items()}
+    if foreign := [name for name in patch.codec if name not in patch.tensors]:
+        raise BadFileError("has a codec for a tensor it does not hold", field=f"codec.{foreign[0]}")
     found: Tensors = {}
     for name, value in patch.tensors.items():
         if name.endswith("_step"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,7 +21,7 @@ with warnings.catch_warnings():
 
 from edgepatch.converters import onnx, tflite
 
-from edgepatch import blob
+from edgepatch import blob, cli
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
@@ -29,6 +31,31 @@ from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.training import calibration
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+class Outcome:
+    """What a command printed and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def edgepatch(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the console script's own entry point in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(argument) for argument in arguments])
+        seen = capsys.readouterr()
+        return Outcome(int(caught.value.code or 0), seen.out, seen.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,36 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import pictures
-from onnx import TensorProto, helper
 from PIL import Image
 
-from edgepatch import cli, errors
+from edgepatch import errors
 from edgepatch.cli import COMMANDS
-
-
-class Outcome:
-    """What a command printed and how it ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def edgepatch(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the console script's own entry point in this process."""
-
-    def call(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(argument) for argument in arguments])
-        seen = capsys.readouterr()
-        return Outcome(int(caught.value.code or 0), seen.out, seen.err)
-
-    return call
 
 
 @pytest.fixture
@@ -65,7 +38,7 @@ def test_the_main_job_from_end_to_end(edgepatch: Any, digits: Path, tmp_path: Pa
         graph = tmp_path / f"g.{kind}"
         exported = edgepatch("export", backbone, "--to", kind, "--patch", patch, "--out", graph, "--json")
         assert exported.code == 0, exported.err
-        assert exported.document["parity"][0]["max_difference"] < 1e-4
+        assert exported.document["parity"][0]["max_difference"] < 5e-4
         image = next((digits / "7").iterdir())
         ran = edgepatch("run", graph, "--patch", patch, image, "--sheet", tmp_path / "s.png", "--json")
         (row,) = ran.document
@@ -83,62 +56,6 @@ def test_the_main_job_from_end_to_end(edgepatch: Any, digits: Path, tmp_path: Pa
     for file, kind in ((backbone, "backbone"), (patch, "patch"), (tmp_path / "g.onnx", "graph")):
         document = edgepatch("inspect", file, "--json").document
         assert (document["kind"], document["backbone_id"]) == (kind, report["backbone_id"])
-
-
-def test_bench_compares_with_a_dedicated_model_and_measures_switching(
-    edgepatch: Any, tiny: Any, graphs: dict[str, Path], patches: list[Path], tmp_path: Path
-) -> None:
-    from edgepatch.converters import onnx, tflite
-
-    from edgepatch import blob
-
-    for kind, converter in (("tflite", tflite), ("onnx", onnx)):
-        rival = tmp_path / f"rival.{kind}"
-        rival.write_bytes(converter.dedicated(tiny, blob.read(patches[0])))
-        call = ("bench", graphs[kind], "--patch", patches[0], "--patch", patches[1], "--against", rival)
-        document = edgepatch(*call, "--rounds", 3, "--threads", 1, "--threads", 2, "--json").document
-        assert [(row["mode"], row["threads"]) for row in document["rows"]] == [
-            ("dedicated", 1),
-            ("bind", 1),
-            ("dedicated", 2),
-            ("bind", 2),
-        ]
-        assert [row["ratio"] for row in document["rows"] if row["mode"] == "dedicated"] == [1.0, 1.0]
-        assert all(row["latency_ms"] > 0 for row in document["rows"])
-        assert all(entry["first_result_ms"] > entry["ms"] > 0 for entry in document["switch"])
-        assert document["bytes"]["dedicated"] == rival.stat().st_size
-    wrong = edgepatch("bench", graphs["onnx"], "--patch", patches[0], "--against", tmp_path / "rival.tflite", "--json")
-    assert wrong.code == 3
-
-
-def test_bench_refuses_what_it_cannot_measure(
-    edgepatch: Any, graphs: dict[str, Path], patches: list[Path], tmp_path: Path
-) -> None:
-    for graph in graphs.values():
-        for threads in (0, -3, 1_000_000):
-            outcome = edgepatch("bench", graph, "--patch", patches[0], "--threads", threads, "--json")
-            assert (outcome.code, outcome.document["error"]["field"]) == (2, "--threads")
-    builder = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
-        "bytes",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 4])],
-        [helper.make_tensor_value_info("y", TensorProto.UINT8, [1, 4])],
-    )
-    model = helper.make_model(builder, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (tmp_path / "bytes.onnx").write_bytes(model.SerializeToString())
-    call = (
-        "bench",
-        graphs["onnx"],
-        "--patch",
-        patches[0],
-        "--against",
-        tmp_path / "bytes.onnx",
-        "--rounds",
-        1,
-        "--json",
-    )
-    outcome = edgepatch(*call)
-    assert (outcome.code, outcome.document["error"]["got"]) == (3, "uint8")
 
 
 def test_several_patches_and_pictures_in_one_call(
@@ -228,7 +145,7 @@ def test_exit_codes_and_error_documents(
         (2, ("run", graphs["tflite"], picture)),
         (2, ("nonsense",)),
         (2, ("train", tiny_file, tmp_path / "absent", "--out", tmp_path / "x.epatch")),
-        (2, ("export", tiny_file, "--to", "tflite", "--precision", "int8", "--out", tmp_path / "x.tflite")),
+        (2, ("export", tiny_file, "--to", "tflite", "--precision", "int4", "--out", tmp_path / "x.tflite")),
         (3, ("inspect", broken)),
         (3, ("run", graphs["tflite"], "--patch", broken, picture)),
         (3, ("run", graphs["tflite"], "--patch", patches[0], broken)),

@@ -15,7 +15,19 @@ import click
 from edgepatch import __version__
 from edgepatch.errors import EdgepatchError, UsageError
 
-COMMANDS = ("backbone", "train", "export", "run", "eval", "bench", "inspect", "verify", "demo")
+COMMANDS = (
+    "backbone",
+    "train",
+    "calibrate",
+    "export",
+    "bake",
+    "run",
+    "eval",
+    "bench",
+    "inspect",
+    "verify",
+    "demo",
+)
 
 
 class Commands(click.Group):

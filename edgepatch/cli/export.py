@@ -60,11 +60,13 @@ def command(
     from edgepatch.errors import EdgepatchError, UsageError
 
     check_name(out, f".{target}")
-    package = "ai_edge_litert" if target == "tflite" else "onnx" if target == "onnx" else "onnxruntime"
+    package = "ai_edge_litert" if target == "tflite" else "onnx"  # adapters ask for ONNX Runtime, of another extra
     framework(package, why=f"exporting to {target}")
     if target == "onnx_adapter":
         if len(patches) != 1:
             raise UsageError("an adapter is one patch", field="--patch", got=len(patches), expected="one")
+        if precision != "fp32":
+            raise UsageError("an adapter's values are float32", field="--precision", got=precision, expected="fp32")
     elif patches:
         framework("tensorflow", why="comparing with Keras")
     source = backbone_files.read(backbone)

@@ -167,6 +167,28 @@ def evaluation_split(data: str | os.PathLike[str], classes: Sequence[str]) -> tu
     return scan(root, classes), "all"
 
 
+def anything(folder: str | os.PathLike[str]) -> Files:
+    """The images of a folder, however they lie in it, as one class: for work that asks for no labels.
+
+    Of a DATA that has train/, that alone is taken.
+
+    Raises:
+        UsageError: no such folder, or no image in it.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UsageError("there is no such folder", file=root, mend="Give a folder of images.")
+    paths = sorted(_images(root / "train" if (root / "train").is_dir() else root))
+    if not paths:
+        raise UsageError("has no images", file=root, got="0 images", expected=f"files ending in {' '.join(SUFFIXES)}")
+    return Files(("",), tuple(paths), np.zeros(len(paths), np.int64))
+
+
+def sample(images: Files, count: int, *, seed: int) -> Files:
+    """At most so many of the images, in their order; the same seed chooses the same."""
+    return images.take(np.sort(np.random.default_rng([seed, 0x5A]).permutation(len(images))[:count]))
+
+
 def _images(folder: Path) -> Iterable[Path]:
     return (
         path

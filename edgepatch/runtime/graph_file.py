@@ -29,7 +29,6 @@ from edgepatch.runtime.formats.flatbuffer import Edit, splice
 FORMAT = 1
 KEY = "edgepatch"
 MAX_BYTES = 1024 * 1024 * 1024
-FORMS = ("bind", "bake")
 
 _FIELDS = {
     "kind": str,
@@ -183,8 +182,8 @@ def hash_around(data: bytes, span: tuple[int, int]) -> str:
 def _check_document(document: dict[str, Any], tensors: Tensors) -> dict[str, tuple[int | None, ...]]:
     """The shapes of the inputs, after a look at all that the runtime will rely on."""
     forms, sites, precision = document["forms"], document["sites"], document["precision"]
-    if not forms or any(form not in FORMS for form in forms) or len(set(forms)) != len(forms):
-        raise ValueError(f"the forms are {forms!r}, not some of {FORMS}")
+    if forms not in (["bind", "bake"], ["bake"]):
+        raise ValueError(f"the forms are {forms!r}, not bind and bake or bake alone")
     if precision not in STORED:
         raise ValueError(f"the precision is {precision!r}, not one of {', '.join(STORED)}")
     for site in sites:
@@ -209,8 +208,6 @@ def _check_document(document: dict[str, Any], tensors: Tensors) -> dict[str, tup
 def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
     """Every place the bake table names must be the one that the file itself has, once, and of the right size."""
     table, sites = document["bake"], document["sites"]
-    if "bake" not in document["forms"]:
-        return
     quantised = document["precision"] in ("dynamic", "int8")
     if len(table["sites"]) != len(sites):
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")

@@ -134,7 +134,8 @@ class Runtime:
 
     def add(self, patch: Patch, *, file: object = None) -> str:
         """As `load`, for a patch in memory."""
-        loaded = _Loaded(patch, fitting.fit(self._graph, patch, file), heads.of(patch, file))
+        fitted = fitting.fit(self._graph, patch, file)
+        loaded = _Loaded(patch, fitted, heads.of(patch, fitted.values, file))
         with self._lock:
             self._loaded[patch.task] = loaded
             gone = self._residents.drop(patch.task)

@@ -7,11 +7,15 @@ import pkgutil
 from types import ModuleType
 
 from edgepatch.blob import Patch
+from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError
 
 
-def of(patch: Patch, file: object) -> ModuleType:
+def of(patch: Patch, values: Tensors, file: object) -> ModuleType:
     """The module of a patch's head, after it has checked the patch.
+
+    Args:
+        values: the patch's, decoded.
 
     Raises:
         BadFileError: the head is unknown here, or the patch is not sound for it.
@@ -28,5 +32,5 @@ def of(patch: Patch, file: object) -> ModuleType:
             mend="pip install --upgrade edgepatch",
         )
     module = importlib.import_module(f"{__name__}.{name}")
-    module.check(patch, file)
+    module.check(patch, values, file)
     return module

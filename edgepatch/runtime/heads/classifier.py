@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch.blob import Patch
+from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, EdgepatchError
 
 
@@ -43,15 +44,18 @@ class Classification:
         }
 
 
-def check(patch: Patch, file: object) -> None:
+def check(patch: Patch, values: Tensors, file: object) -> None:
     """Refuse a patch whose labels and head do not agree.
+
+    Args:
+        values: the patch's, decoded.
 
     Raises:
         BadFileError: they do not.
     """
     classes = len(patch.labels)
     for name, rank in (("head_kernel", 2), ("head_bias", 1)):
-        shape = patch.tensors[name].shape if name in patch.tensors else ()
+        shape = values[name].shape if name in values else ()
         if len(shape) != rank or shape[-1] != classes or not classes:
             raise BadFileError(
                 "has labels for another head",
