@@ -8,7 +8,6 @@ Choices are made on validation accuracy; only the grid `final`, which reports, l
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -146,10 +145,6 @@ def packed(backbone: Backbone, patch: Patch, data: Path) -> dict[str, float]:
     few = images.pixels[:: max(1, len(images) // calibration.IMAGES)]
     own = {name: np.asarray(value, np.float32) for name, value in patch.tensors.items()}
     small = storing.store(backbone, patch, own, "int8", network.deployment_form(backbone), few)
-    heads = tuple(name for name in small.tensors if name.startswith("head_"))
-    rest = tuple(name for name in small.tensors if name not in heads)
-    kinds = {kind: rest if kind != "classifier" else heads for kind in patch.kinds}
-    small = dataclasses.replace(small, kinds=kinds)
     return {
         "bytes": len(blob.dump(patch)),
         "packed_bytes": len(blob.dump(small)),

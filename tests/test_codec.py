@@ -24,11 +24,7 @@ def packed(backbone: Backbone, patch: Patch) -> Patch:
     """The patch in the codec int8."""
     values = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
     pixels = np.stack(pictures(8, size=backbone.input.size))
-    small = storing.store(backbone, patch, values, "int8", network.deployment_form(backbone), pixels)
-    heads = tuple(name for name in small.tensors if name.startswith("head_"))
-    body = tuple(name for name in small.tensors if name not in heads)
-    kinds = {kind: heads if kind == "classifier" else body for kind in patch.kinds}
-    return dataclasses.replace(small, kinds=kinds)
+    return storing.store(backbone, patch, values, "int8", network.deployment_form(backbone), pixels)
 
 
 @pytest.fixture(scope="module")

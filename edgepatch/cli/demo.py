@@ -31,7 +31,7 @@ def command(work: str, seed: int, as_json: bool) -> None:
     from edgepatch.progress import Terminal
 
     result = demo.demo(Path(work), Terminal(), seed=seed)
-    cells = [["task", "test images", "head alone", "patch", "through ONNX", "patch size"]]
+    cells = [["task", "test images", "head alone", "patch", "through ONNX", "in int8", "patch size"]]
     cells += [
         [
             row["task"],
@@ -39,21 +39,28 @@ def command(work: str, seed: int, as_json: bool) -> None:
             f"{row['head_accuracy']:.1%}",
             f"{row['accuracy_litert']:.1%}",
             f"{row['accuracy_onnx']:.1%}",
+            f"{row['accuracy_int8']:.1%}",
             f"{row['patch_kib']:.0f} KiB",
         ]
         for row in result["rows"]
     ]
-    cells.append(["imagenet", "", "", "(as pretrained)", "", f"{result['imagenet_patch_kib']:.0f} KiB"])
-    dedicated = result["graphs"]["mobilenet_v2.tflite"] / 2**20
+    cells.append(["imagenet", "", "", "(as pretrained)", "", "", f"{result['imagenet_patch_kib']:.0f} KiB"])
+    whole, integer = (result["graphs"][f"mobilenet_v2{name}.tflite"] / 2**20 for name in ("", "-int8"))
     lines = [
         "",
         table(cells),
         "",
-        f"One shared graph for all of them: {dedicated:.1f} MiB. A dedicated model: as much again for each task.",
+        f"One shared graph for all of them: {whole:.1f} MiB, in int8 {integer:.1f} MiB. "
+        "A dedicated model: as much again for each task.",
         *(
             f"Switching among {len(cells) - 1} tasks, {row['engine']}: {row['switch_us']:.0f} us, "
             f"{row['switch_and_answer_ms']:.1f} ms with reading and answering a picture"
             for row in result["switching"]
+        ),
+        *(
+            f"A task that stays, mode auto, {row['engine']}: {row['bound_ms']:.1f} ms a picture bound, then "
+            f"{row['baked_ms']:.1f} ms baked, from picture {row['baked_after']} on; longest {row['longest_ms']:.1f} ms"
+            for row in result["staying"]
         ),
         f"Pictures with their answers: {result['contact_sheet']}",
         "Data: " + "; ".join(sorted({f"{task.source}, {task.licence}" for task in tasks.TASKS.values()})),

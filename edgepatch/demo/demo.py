@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgepatch import blob, contact_sheet, evaluation, files
+from edgepatch import blob, contact_sheet, evaluation, files, imaging
 from edgepatch.data import folder
 from edgepatch.demo import tasks
 from edgepatch.errors import EdgepatchError
 from edgepatch.progress import Quiet, Reporter
-from edgepatch.runtime import Runtime, graph_file
+from edgepatch.runtime import Runtime
 
 SIZE = 128
 EPOCHS = {"solar-defects": 6, "solar-type": 1, "digits": 4}  # what fits into five minutes on two cores
@@ -37,7 +37,8 @@ def demo(work: Path, reporter: Reporter, *, seed: int = 0) -> dict[str, Any]:
     patches = {name: _patch(name, backbone, data[name], work, seed, reporter) for name in tasks.TASKS}
     imagenet = work / "imagenet.epatch"
     blob.write(backbone.own_patch(), imagenet)
-    graphs = [_graph(target, backbone, work, reporter) for target in ("tflite", "onnx")]
+    graphs = [_graph(target, "fp32", backbone, work, reporter) for target in ("tflite", "onnx")]
+    integer = _graph("tflite", "int8", backbone, work, reporter)
 
     rows = []
     for name, patch in patches.items():
@@ -47,17 +48,20 @@ def demo(work: Path, reporter: Reporter, *, seed: int = 0) -> dict[str, Any]:
             found = _accuracy(graph, patch, data[name] / "test")
             row |= {"images": found["images"], f"accuracy_{found['engine']}": found["accuracy"]}
         row["head_accuracy"] = _accuracy(graphs[0], _head_file(patch), data[name] / "test")["accuracy"]
+        row["accuracy_int8"] = _accuracy(integer, patch, data[name] / "test")["accuracy"]
         rows.append(row)
-        reporter.say(f"{name}: evaluated on {row['images']} held-out images through both graphs")
+        reporter.say(f"{name}: evaluated on {row['images']} held-out images through all graphs")
 
     switching = [_switch(graph, [*patches.values(), imagenet], data) for graph in graphs]
+    stays = [_stay(graph, patches["digits"], data["digits"]) for graph in graphs]
     sheet = work / "contact-sheet.png"
     contact_sheet.write(_answers(graphs[0], patches, imagenet, data), sheet)
     return {
         "rows": rows,
         "imagenet_patch_kib": imagenet.stat().st_size / 1024,
-        "graphs": {graph.name: graph.stat().st_size for graph in graphs},
+        "graphs": {graph.name: graph.stat().st_size for graph in (*graphs, integer)},
         "switching": switching,
+        "staying": stays,
         "contact_sheet": str(sheet),
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -95,22 +99,18 @@ def _head_file(patch: Path) -> Path:
 
 def _is_of(path: Path, backbone_id: str, seed: int) -> bool:
     try:
-        if blob.read(path).metrics.get("seed") != seed:
+        patch = blob.read(path)
+        if patch.metrics.get("seed") != seed or patch.ranges is None:
             return False
         return all(blob.read(file).backbone_id == backbone_id for file in (path, _head_file(path)))
     except EdgepatchError:
         return False
 
 
-def _graph(target: str, backbone: Any, work: Path, reporter: Reporter) -> Path:
-    path = work / f"mobilenet_v2.{target}"
-    try:
-        if graph_file.read(path).backbone_id == backbone.id:
-            return path
-    except EdgepatchError:
-        pass
-    files.write(path, importlib.import_module(f"edgepatch.converters.{target}").export(backbone))
-    reporter.say(f"{path}: one shared graph, {path.stat().st_size / 2**20:.1f} MiB")
+def _graph(target: str, precision: str, backbone: Any, work: Path, reporter: Reporter) -> Path:
+    path = work / ("mobilenet_v2" + (f"-{precision}" if precision != "fp32" else "") + f".{target}")
+    files.write(path, importlib.import_module(f"edgepatch.converters.{target}").export(backbone, precision))
+    reporter.say(f"{path}: one shared graph, {precision}, {path.stat().st_size / 2**20:.1f} MiB")
     return path
 
 
@@ -142,6 +142,30 @@ def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str
             "mode": runtime.mode,
             "switch_us": round(statistics.median(uses) * 1e6, 1),
             "switch_and_answer_ms": round(statistics.median(answers) * 1e3, 2),
+        }
+
+
+def _stay(graph: Path, patch: Path, data: Path) -> dict[str, Any]:
+    """A task that stays, under `auto`: milliseconds of a prediction while it is bound, and when it is baked."""
+    picture = imaging.load(_some(data, 1)[0])
+    with Runtime(graph) as runtime:
+        runtime.use(runtime.load(patch))
+        runtime.predict(picture)  # the first run of a graph lays it out
+        times: dict[bool, list[float]] = {False: [], True: []}
+        while len(times[True]) < 50:
+            start = time.perf_counter()
+            baked = bool(runtime.baked)
+            runtime.predict(picture)
+            times[baked].append((time.perf_counter() - start) * 1e3)
+            if len(times[False]) == 2000:
+                raise EdgepatchError("the task stays, and is not baked", field="mode", got="auto")
+        return {
+            "graph": graph.name,
+            "engine": runtime.engine,
+            "bound_ms": round(statistics.median(times[False]), 2),
+            "longest_ms": round(max(times[False]), 2),
+            "baked_after": len(times[False]) + 1,
+            "baked_ms": round(statistics.median(times[True]), 2),
         }
 
 

@@ -23,7 +23,7 @@ def store(
     What rounding does to the logits on average over some training images, the head's bias takes back.
 
     Args:
-        mould: the patch without tensors.
+        mould: the patch, of which everything counts but its tensors and codec; its kinds name the values.
         values: float32: `scale` and `bias` of its sites, if it has any, and the head.
         trunk: the backbone in deployment form; its scales are overwritten.
         pixels: uint8 (n, size, size, 3), training images.
@@ -33,7 +33,11 @@ def store(
     own = {name: value[inside] for name, value in backbone.defaults().items()}
     mean = np.concatenate([backbone.part(site, "mean") for site in backbone.plan.sites])[inside]
     stored, how = codecs.encode(values, own, mould.sites.get("channels", []), codec, mean)
-    patch = dataclasses.replace(mould, tensors=stored, codec=how)
+    kinds = {
+        kind: tuple(name for name in stored if name.removesuffix("_step") in names)
+        for kind, names in mould.kinds.items()
+    }
+    patch = dataclasses.replace(mould, kinds=kinds, tensors=stored, codec=how)
     if not how:
         return patch
     exact = backbone.values(dataclasses.replace(mould, tensors=values, codec={}))

@@ -132,8 +132,8 @@ def train(
 
     def deployed(tensors: Tensors) -> _Candidate:
         """What would be written, and what it says of the validation images."""
-        patch = storing.store(backbone, mould, tensors, codec, trunk, few)
-        patch = dataclasses.replace(patch, kinds=_manifest(bodies, top, patch.tensors))
+        named = dataclasses.replace(mould, kinds=_manifest(bodies, top, tensors))
+        patch = storing.store(backbone, named, tensors, codec, trunk, few)
         logits = storing.logits(trunk, backbone, backbone.values(patch), patch, val_set.pixels)
         return _Candidate(patch, logits, val_set.labels)
 
