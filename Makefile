@@ -34,11 +34,12 @@ test: lint
 	$(BIN)/python -m pytest
 
 bench: $(READY)
-	$(BIN)/python benchmarks/tables.py imagenet parity latency
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python benchmarks/tables.py imagenet parity precision codec rivals latency switching memory disk placement
 
 recipe: $(READY)
 	$(BIN)/python benchmarks/recipe.py run all
-	$(BIN)/python benchmarks/tables.py recipe accuracy
+	$(BIN)/python benchmarks/tables.py recipe accuracy placement-accuracy
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

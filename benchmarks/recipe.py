@@ -152,6 +152,27 @@ def packed(backbone: Backbone, patch: Patch, data: Path) -> dict[str, float]:
     }
 
 
+def placement_rows() -> list[list[str]]:
+    """Test accuracy of each placement on each set, over the head alone, and packed."""
+    lines = [line for line in finished() if line["run"]["grid"] == "placement"]
+    sets = GRIDS["placement"]["sets"]
+    rows = [["placement", "10-class patch, KB", "packed, KB", *(f"{name} (head alone)" for name in sets), "mean gain"]]
+    rows[0].append("mean gain, packed")
+    for tried in GRIDS["placement"]["try"]:
+        own = {line["run"]["set"]: line for line in lines if line["run"]["recipe"]["placement"] == tried["placement"]}
+        if len(own) < len(sets):
+            continue
+        size = own["clothing10"]
+        cells = [tried["placement"], f"{size['bytes'] / 1e3:.1f}", f"{size['packed_bytes'] / 1e3:.1f}"]
+        for name in sets:
+            cells.append(f"{100 * own[name]['test_accuracy']:.1f} ({100 * own[name]['head_test_accuracy']:.1f})")
+        for key in ("test_accuracy", "packed_test_accuracy"):
+            gain = np.mean([100 * (own[name][key] - own[name]["head_test_accuracy"]) for name in sets])
+            cells.append(f"{gain:+.1f}")
+        rows.append(cells)
+    return rows
+
+
 def table() -> str:
     """A row for each parametrisation: points of validation accuracy over the head alone, before any falling back."""
     gains: dict[tuple[str, float], dict[str, float]] = {}

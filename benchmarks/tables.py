@@ -1,14 +1,13 @@
 """Measures what docs/benchmarks.md and docs/recipe.md show and writes it there, each table between two markers.
 
     python benchmarks/tables.py               # all of it
-    python benchmarks/tables.py parity latency
+    python benchmarks/tables.py parity precision
 
 Uses what `make demo` leaves in build/demo, and makes it if it is not there.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -25,7 +24,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from edgepatch.converters import onnx, parity, tflite
 
+import precision
 import recipe
+import rivals
+import speed
 from edgepatch import Runtime, blob, imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import network, weights
@@ -57,7 +59,7 @@ def parity_table() -> str:
     """Three tasks, 100 held-out pictures each where there are so many: every engine against Keras."""
     demo.demo(DEMO, Quiet())
     backbone = backbones.read(DEMO / "mobilenet_v2.backbone")
-    rows = [["task", "images", "engine", "largest difference of logits", "same top-1"]]
+    rows = [["task", "images", "engine", "mode", "largest logit", "largest difference from Keras", "same top-1"]]
     for name in tasks.TASKS:
         patch = blob.read(DEMO / f"{name}.epatch")
         files = folder.scan(DEMO / "data" / name / "test")
@@ -65,23 +67,26 @@ def parity_table() -> str:
         paths = files.paths[:: step or 1][:100]
         expected = parity.keras_logits(backbone, patch, np.concatenate([patch.input(path) for path in paths]))
         for engine, kind in (("litert", "tflite"), ("tflite-runtime", "tflite"), ("onnx", "onnx")):
-            got = engine_logits(engine, DEMO / f"mobilenet_v2.{kind}", DEMO / f"{name}.epatch", paths)
-            same = int((got.argmax(axis=1) == expected.argmax(axis=1)).sum())
-            rows.append([name, str(len(paths)), engine, f"{np.abs(got - expected).max():.1e}", f"{same}/{len(paths)}"])
+            for mode in ("bind", "bake"):
+                got = engine_logits(engine, mode, DEMO / f"mobilenet_v2.{kind}", DEMO / f"{name}.epatch", paths)
+                same = int((got.argmax(axis=1) == expected.argmax(axis=1)).sum())
+                most, difference = np.abs(expected).max(), np.abs(got - expected).max()
+                cells = [f"{most:.1f}", f"{difference:.1e}", f"{same}/{len(paths)}"]
+                rows.append([name, str(len(paths)), engine, mode, *cells])
     return table(rows)
 
 
-def engine_logits(engine: str, graph: Path, patch: Path, paths: Any) -> np.ndarray:
+def engine_logits(engine: str, mode: str, graph: Path, patch: Path, paths: Any) -> np.ndarray:
     """In a process of its own: tflite-runtime cannot share one with TensorFlow."""
     program = (
         "import sys, numpy, edgepatch\n"
-        "engine, graph, patch, out, *paths = sys.argv[1:]\n"
-        "runtime = edgepatch.Runtime(graph, engine=engine); runtime.load(patch)\n"
+        "engine, mode, graph, patch, out, *paths = sys.argv[1:]\n"
+        "runtime = edgepatch.Runtime(graph, engine=engine, mode=mode); runtime.load(patch)\n"
         "numpy.save(out, numpy.stack([runtime.predict(path).logits for path in paths]))\n"
     )
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "logits.npy"
-        call = [sys.executable, "-c", program, engine, str(graph), str(patch), str(out), *map(str, paths)]
+        call = [sys.executable, "-c", program, engine, mode, str(graph), str(patch), str(out), *map(str, paths)]
         subprocess.run(call, check=True, stderr=subprocess.DEVNULL)
         return np.load(out)
 
@@ -120,85 +125,6 @@ def imagenet_table() -> str:
     return table(rows)
 
 
-def latency_table() -> str:
-    """Bind against a dedicated fused model of the same task, interleaved in one process."""
-    rows = [
-        [
-            "backbone",
-            "engine",
-            "threads",
-            "dedicated, ms",
-            "bind, ms",
-            "ratio",
-            "switch, us",
-            "switch + first answer, ms",
-            "open dedicated + first answer, ms",
-        ]
-    ]
-    sizes: list[str] = []
-    for alpha, size in ((1.0, 224), (1.0, 96), (0.35, 96)):
-        source = "imagenet-torchvision" if alpha == 1.0 else "random"
-        backbone = weights.create("mobilenet_v2", alpha=alpha, size=size, source=source)
-        with tempfile.TemporaryDirectory() as work:
-            patches = [random_patch(backbone, seed, Path(work)) for seed in (0, 1)]
-            for kind, converter in CONVERTERS.items():
-                graph, rival = Path(work) / f"g.{kind}", Path(work) / f"d.{kind}"
-                graph.write_bytes(converter.export(backbone))
-                rival.write_bytes(converter.dedicated(backbone, blob.read(patches[0])))
-                result = measure(graph, patches, rival)
-                for threads in (1, 2):
-                    row = {entry["mode"]: entry for entry in result["rows"] if entry["threads"] == threads}
-                    switch = next(entry for entry in result["switch"] if entry["threads"] == threads)
-                    rows.append(
-                        [
-                            f"{alpha:g} / {size}",
-                            row["bind"]["engine"],
-                            str(threads),
-                            f"{row['dedicated']['latency_ms']:.2f}",
-                            f"{row['bind']['latency_ms']:.2f}",
-                            f"{row['bind']['ratio']:.2f}",
-                            f"{switch['ms'] * 1000:.0f}",
-                            f"{switch['first_result_ms']:.2f}",
-                            f"{row['dedicated']['open_ms']:.1f}",
-                        ]
-                    )
-                own, memory = patches[0].stat().st_size / 1024, result["memory"]
-                sizes.append(
-                    f"- {alpha:g} / {size}, {kind}: shared graph {graph.stat().st_size / 2**20:.2f} MiB, dedicated "
-                    f"{rival.stat().st_size / 2**20:.2f} MiB, 10-class patch {own:.0f} KiB; resident after the first "
-                    f"answer {memory['bind_mib']:.0f} MiB (shared), {memory['dedicated_mib']:.0f} MiB (dedicated)"
-                )
-    return table(rows) + "\n\nSizes and memory:\n" + "\n".join(sizes)
-
-
-def random_patch(backbone: Any, seed: int, work: Path) -> Path:
-    """A 10-class patch of the backbone; what is in it does not matter to a clock."""
-    rng = np.random.default_rng(seed)
-    tensors = {name: value * rng.uniform(0.9, 1.1, value.shape) for name, value in backbone.defaults().items()}
-    tensors |= {"head_kernel": rng.normal(0, 0.05, (backbone.plan.features, 10)), "head_bias": np.zeros(10)}
-    patch = blob.Patch(
-        task=f"task{seed}",
-        backbone_id=backbone.id,
-        kinds={"scale_bias": ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
-        labels=tuple("abcdefghij"),
-        input=backbone.input,
-        tensors={name: value.astype(np.float16) for name, value in tensors.items()},
-        sites={"placement": "all", "channels": backbone.plan.channels},
-        decode={"head": "classifier", "activation": "softmax"},
-    )
-    path = work / f"{seed}.epatch"
-    blob.write(patch, path)
-    return path
-
-
-def measure(graph: Path, patches: list[Path], rival: Path) -> dict[str, Any]:
-    """`edgepatch bench` in a process of its own, so that resident memory starts from nothing."""
-    call = [sys.executable, "-m", "edgepatch", "bench", str(graph), "--against", str(rival), "--json", "--rounds", "31"]
-    call += ["--threads", "1", "--threads", "2", *(part for patch in patches for part in ("--patch", str(patch)))]
-    done = subprocess.run(call, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return dict(json.loads(done.stdout))
-
-
 def accuracy_table() -> str:
     """Test accuracy of the default recipe, from the runs of `recipe.py run final`."""
     rows = [["set", "training images", "test images", "seeds", "head alone", "scale_bias patch", "difference"]]
@@ -233,7 +159,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe": recipe.table,
     "imagenet": imagenet_table,
     "parity": parity_table,
-    "latency": latency_table,
+    "placement-accuracy": lambda: table(recipe.placement_rows()),
+    "precision": lambda: table(precision.precision_rows()),
+    "codec": lambda: table(precision.codec_rows()),
+    "rivals": lambda: table(rivals.rows()),
+    "latency": lambda: table(speed.latency()),
+    "switching": lambda: table(speed.switching()),
+    "memory": lambda: table(speed.memory()),
+    "disk": lambda: table(speed.disk()),
+    "placement": lambda: table(speed.placement()),
 }
 
 
@@ -243,7 +177,7 @@ def main(names: list[str]) -> None:
             print(f"skipped imagenet: the pictures are not at {SAMPLE}")
             continue
         made = f"{TABLES[name]()}\n\nMeasured on {machine()}."
-        page = ROOT / "docs" / ("recipe.md" if name == "recipe" else "benchmarks.md")
+        page = ROOT / "docs" / ("recipe.md" if name in ("recipe", "placement-accuracy") else "benchmarks.md")
         begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         before, rest = page.read_text().split(begin)
         page.write_text(f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}")

@@ -200,8 +200,10 @@ class _Bind(_Form):
             kernel = self.add("Cast", [half], f"{name}/float", to=TensorProto.FLOAT)
         elif self.precision == "dynamic":
             stored, scale = quantisation.weights(values, 0)
-            parts = [self.constant(name, stored), self.constant(f"{name}_scale", scale)]
-            kernel = self.add("DequantizeLinear", parts, f"{name}/float", axis=0)
+            # not a DequantizeLinear: ONNX Runtime would do that again at every run
+            whole = self.add("Cast", [self.constant(name, stored)], f"{name}/float", to=TensorProto.FLOAT)
+            steps = self.constant(f"{name}_scale", scale.reshape(-1, 1, 1, 1))
+            kernel = self.add("Mul", [whole, steps], f"{name}/dequantised")
         else:
             self.constant(name, values)
         if site in self.bound:

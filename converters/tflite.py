@@ -60,6 +60,9 @@ def _export(backbone: Backbone, precision: str, placement: str, forms: list[str]
     return data, graphs["bake"].ranges
 
 
+DYNAMIC_FROM = 1024  # values; smaller kernels gain nothing from int8, and TensorFlow's converter leaves them, too
+
+
 class _Form:
     """One subgraph: the walk over the plan, and what the forms have in common."""
 
@@ -128,7 +131,8 @@ class _Form:
         """A site's kernel in TFLite's layout: (out, height, width, in), depthwise (1, height, width, channels)."""
         values = document.kernel(self.backbone, site, self.placement).transpose((3, 0, 1, 2))
         name = f"{site.name}/kernel"
-        if self.precision in ("dynamic", "int8"):
+        small = self.precision == "dynamic" and values.size < DYNAMIC_FROM
+        if self.precision in ("dynamic", "int8") and not small:
             axis = 3 if site.depthwise else 0
             stored, scale = quantisation.weights(values, axis)
             return self.graph.constant(name, stored, share=name, quantisation=(scale, axis))

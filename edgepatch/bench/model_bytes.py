@@ -22,7 +22,7 @@ QUANTISING = {b"QuantizeLinear", b"QLinearConv"}  # operators of a network that 
 
 
 def precision(data: bytes, kind: str) -> str | None:
-    """`fp32`, `fp16`, `dynamic` or `int8`, by what most of a model's weights are kept in and what it computes in.
+    """`fp32`, `fp16`, `dynamic` or `int8`, by what a model's weights are kept in and what it computes in.
 
     None where the file does not tell.
     """
@@ -32,8 +32,9 @@ def precision(data: bytes, kind: str) -> str | None:
         return None
     if not weights:
         return None
-    most = max(weights, key=lambda name: weights[name])
-    return "dynamic" if most == "int8" and not integer else most
+    if weights["int8"] > 0.1 * weights.total():  # small kernels and the head may stay float beside them
+        return "int8" if integer else "dynamic"
+    return max(weights, key=lambda name: weights[name])
 
 
 def standalone(model: Model) -> bytes:

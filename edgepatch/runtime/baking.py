@@ -37,7 +37,7 @@ class Baked:
     """A baked model, open. Threads take turns; one that comes after it was closed gets no answer."""
 
     def __init__(self, engine: str, model: Model, threads: int) -> None:
-        self.nbytes = footprint(model)
+        self.nbytes = footprint(model, engine)
         self._lock = threading.Lock()
         self._engine: Any = engines.start(engine, model, threads)
         self._engine.bind({})
@@ -58,12 +58,12 @@ class Baked:
             self._engine = None
 
 
-def footprint(model: Model) -> int:
-    """Bytes that a baked model keeps resident: its own, and as much again that the interpreter packs or lays out.
+def footprint(model: Model, engine: str) -> int:
+    """Bytes that a baked model keeps resident, estimated: its own, what the interpreter packs of it, activations.
 
-    docs/benchmarks.md holds this estimate against measurements.
+    The factors are from what MobileNetV2 1.0/128 keeps in float32 and int8 (docs/benchmarks.md).
     """
-    return 2 * model.nbytes
+    return 3 * model.nbytes + 5_000_000 if engine == "onnx" else int(2.75 * model.nbytes)
 
 
 class Residents:

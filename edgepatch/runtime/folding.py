@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 STORED = {"fp32": "<f4", "fp16": "<f2", "dynamic": "i1", "int8": "i1"}  # type of the kernels in the file, by precision
 LARGEST_HALF = 65504.0
+
+
+def stored_as(precision: str, row: dict[str, Any], format: str) -> np.dtype[Any]:
+    """The type of a site's kernel in the file, by its row of the bake table.
+
+    A `dynamic` .tflite has small kernels in float32: they have no scale.
+    """
+    plain = precision == "dynamic" and format == "tflite" and "kernel_scale" not in row
+    return np.dtype("<f4" if plain else STORED[precision])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +72,7 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
         begin, end = end, end + site["channels"]
         cut = slice(begin, end)
         input_scale = activations[row["input"]][0] if integer else None
-        sites.append(_site(graph, row["kernel"], site, cut, values["scale"][cut], values["bias"][cut], input_scale))
+        sites.append(_site(graph, row, site, cut, values["scale"][cut], values["bias"][cut], input_scale))
     kernel, bias = np.ascontiguousarray(values["head_kernel"].T), values["head_bias"]
     if not integer:
         return Task(sites, Folded(kernel, bias), activations)
@@ -76,21 +85,22 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
 
 def _site(
     graph: Graph,
-    span: list[int],
+    row: dict[str, Any],
     site: dict[str, int | str],
     cut: slice,
     scale: np.ndarray,
     bias: np.ndarray,
     input_scale: np.float32 | None,
 ) -> Folded:
-    stored = np.frombuffer(memoryview(graph.data)[slice(*span)], STORED[graph.precision])
+    dtype = stored_as(graph.precision, row, graph.format)
+    stored = np.frombuffer(memoryview(graph.data)[slice(*row["kernel"])], dtype)
     last = graph.format == "tflite" and site["placement"] == "depthwise"  # where the channels lie; else they lie first
     stored = stored.reshape(-1, len(scale)) if last else stored.reshape(len(scale), -1).T
 
     def laid(kernel: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(kernel if last else kernel.T)
 
-    if graph.precision == "fp32":
+    if dtype == np.float32:
         return Folded(laid(stored * scale), bias)
     if graph.precision == "fp16":
         kernel = stored.astype(np.float32) * scale

@@ -22,7 +22,7 @@ from edgepatch import container, files
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.imaging import Preprocessing
-from edgepatch.runtime.folding import STORED
+from edgepatch.runtime.folding import STORED, stored_as
 from edgepatch.runtime.formats import FORMATS, format_of
 from edgepatch.runtime.formats.flatbuffer import Edit, splice
 
@@ -217,10 +217,9 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
     ranges = 1 + max((row["range"] for row in table["activations"]), default=-1)
     if document["precision"] == "int8" and not all(type(number) is int and 0 <= number < ranges for number in numbers):
         raise ValueError("an operator's input has no range")
-    width = np.dtype(STORED[document["precision"]]).itemsize
     taken: list[tuple[int, int]] = []
     for row, site in zip(table["sites"], sites, strict=True):
-        sizes = {"kernel": int(np.prod(site["kernel"])) * width}
+        sizes = {"kernel": int(np.prod(site["kernel"])) * stored_as(document["precision"], row, kind).itemsize}
         sizes |= {name: 4 * site["channels"] for name in ("bias", "kernel_scale", "bias_scale") if name in row}
         for name, size in sizes.items():
             begin, end = row[name]

@@ -318,12 +318,12 @@ class Runtime:
                 if self._is_current(loaded) and (baked := self._residents.get(task)):
                     return baked
             model = baking.bake(self._graph, loaded.fitted)
-            if not self._must_bake and baking.footprint(model) > self._residents.budget:
+            if not self._must_bake and (needed := baking.footprint(model, self.engine)) > self._residents.budget:
                 raise MismatchError(
                     "a baked model would exceed the budget of memory",
                     field="memory_mb",
                     got=self._residents.budget / 1e6,
-                    expected=f"at least {baking.footprint(model) / 1e6:.0f}",
+                    expected=f"at least {needed / 1e6:.0f}",
                 )
             baked = Baked(self.engine, model, self.threads)
             baked.warm()

@@ -90,7 +90,7 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
             "kernel": _need(buffer(kept).span(fb.BUFFER_DATA)),
             "bias": _need(buffer(bias).span(fb.BUFFER_DATA)),
         }
-        if quantised:
+        if quantised and kernel.at(fb.TENSOR_QUANTIZATION) is not None:
             found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
             if bias.at(fb.TENSOR_QUANTIZATION) is not None:
                 found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
