@@ -22,6 +22,7 @@ from edgepatch.imaging import Preprocessing
 FORMAT = 1
 MAX_BYTES = 256 * 1024 * 1024
 MAX_LABELS = 65_536
+LARGEST_RANGE = 1e30  # of an activation: its width is finite in float32
 RANGES = "ranges"  # the tensor of activation ranges, which belongs to no kind
 
 _ID = re.compile(r"[0-9a-f]{64}")
@@ -152,6 +153,7 @@ def parse(data: bytes, file: object) -> Patch:
         and ranges.ndim == 2
         and ranges.shape[1] == 2
         and (ranges[:, 0] <= ranges[:, 1]).all()
+        and np.abs(ranges).max(initial=0) < LARGEST_RANGE
     ):
         raise bad("has broken activation ranges", RANGES, ranges.shape, "float32 pairs, the smaller one first")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_BIAS = 2**30  # stored; half of what an int32 holds, so that sums on top of it do not overflow
-SMALLEST_SCALE = 1e-20
+SMALLEST_SCALE = 1e-12  # the product of two is still an ordinary float32
 
 
 def activation(low: float, high: float) -> tuple[np.float32, int]:

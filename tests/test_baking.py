@@ -290,6 +290,18 @@ def test_a_forgery_that_changes_nothing_is_taken(graphs: dict[str, Path], tmp_pa
         Runtime(path)
 
 
+@pytest.mark.parametrize("ranges", [[[0, 0]] * 3, [[-1e29, 1e29]] * 3, [[0, 1e-30]] * 3])
+def test_odd_ranges_give_finite_parameters(ranges: list[list[float]]) -> None:
+    scales = [quantisation.activation(*each)[0] for each in ranges]
+    assert all(np.isfinite(scale) and scale > 0 for scale in scales)
+    stored, one = np.ones((4, 2), np.int8), np.ones(2, np.float32)
+    for bias in (0 * one, one, -1e9 * one):
+        _, found, integers = quantisation.scaled(stored, one, np.float32([0, 1e-9]), bias, scales[0])
+        assert (found > 0).all()
+        assert np.isfinite(found).all()
+        assert (np.abs(integers.astype(np.int64)) < 1.001 * quantisation.LARGEST_BIAS).all()
+
+
 def test_edits_never_lead_out_of_the_file_or_overlap() -> None:
     data = bytes(range(64))
     assert flatbuffer.splice(data, [(60, b"wxyz"), (0, b"ab")], b"!") == b"ab" + data[2:60] + b"wxyz!"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
@@ -15,7 +16,8 @@ from edgepatch.cli.common import engine_option, json_option, show
 @engine_option
 @json_option
 def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: bool) -> int:
-    """Check GRAPH and every PATCH whole, that they fit each other, and that each answers on a grey picture.
+    """Check GRAPH and every PATCH whole, that they fit each other, and that each answers on a grey picture, bound and
+    baked.
 
     The exit code is that of the first patch that fails.
 
@@ -25,22 +27,28 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     import numpy as np
 
     from edgepatch.errors import EdgepatchError
-    from edgepatch.runtime import Runtime
+    from edgepatch.runtime import Runtime, graph_file
 
     rows: list[dict[str, Any]] = []
     code = 0
     grey = np.full((64, 64, 3), 128, np.uint8)
-    with Runtime(graph, engine=engine) as runtime:
+    shared = graph_file.read(graph)
+    with contextlib.ExitStack() as stack:
+        runtimes = [stack.enter_context(Runtime(graph, engine=engine, mode=form)) for form in shared.forms]
         for path in patches:
             try:
-                task = runtime.load(path)
-                runtime.predict(grey, task)  # refuses an answer that is not finite
-                rows.append({"patch": path, "ok": True, "task": task})
-                runtime.unload(task)
+                for runtime in runtimes:
+                    task = runtime.load(path)
+                    runtime.predict(grey, task)  # refuses an answer that is not finite
+                    runtime.unload(task)
+                rows.append({"patch": path, "ok": True, "task": task, "forms": shared.forms})
             except EdgepatchError as error:
                 rows.append({"patch": path, "ok": False, "text": str(error), **error.to_json()})
                 code = code or error.exit_code
-        document = {"graph": graph, "backbone_id": runtime.backbone_id, "ok": code == 0, "patches": rows}
-    lines = [f"{row['patch']}: ok, {row['task']}" if row["ok"] else row["text"] for row in rows]
+    document = {"graph": graph, "backbone_id": shared.backbone_id, "ok": code == 0, "patches": rows}
+    lines = [
+        f"{row['patch']}: ok, {row['task']} ({' and '.join(row['forms'])})" if row["ok"] else row["text"]
+        for row in rows
+    ]
     show(document, "\n".join(lines), as_json)
     return code

@@ -160,7 +160,8 @@ def parse(data: bytes, file: object) -> Graph:
             field="bake",
             mend="Export the graph again.",
         ) from error
-    data = splice(data, views[document["forms"][0]])
+    first = views[document["forms"][0]]
+    data = splice(data, first) if first else data
     return Graph(data, kind, document, preprocessing, inputs, tensors, views)
 
 
