@@ -84,7 +84,8 @@ def onnx(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np.n
     with tempfile.TemporaryDirectory() as folder, hushed():
         whole, quantised = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         whole.write_bytes(data)
-        ort.quantize_static(str(whole), str(quantised), Reader(), per_channel=True)
+        unsigned = ort.QuantType.QUInt8  # of activations: what is fast on x86
+        ort.quantize_static(str(whole), str(quantised), Reader(), per_channel=True, activation_type=unsigned)
         return quantised.read_bytes()
 
 

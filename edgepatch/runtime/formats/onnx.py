@@ -80,7 +80,7 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     for row in table["activations"]:
         scale, zero_point = folded.activations[row["range"]]
         tensors[f"{row['tensor']}/scale"] = np.array(scale, np.float32)
-        tensors[f"{row['tensor']}/zero_point"] = np.array(zero_point, np.int8)
+        tensors[f"{row['tensor']}/zero_point"] = np.array(zero_point + 128, np.uint8)  # unsigned activations
     return Model(*protobuf.with_initializers(graph.skeleton, tensors))
 
 

@@ -14,7 +14,7 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
 GRAPH_INITIALIZER = 5
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 EXTERNAL = 1  # TensorProto.DataLocation
-TYPES = {"float32": 1, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
+TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
 INLINE = 1024  # bytes up to which an initializer is written into the message
 
 Span = tuple[int, int]
