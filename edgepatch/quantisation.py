@@ -12,11 +12,11 @@ LARGEST_BIAS = 2**30  # stored; half of what an int32 holds, so that sums on top
 SMALLEST_SCALE = 1e-12  # the product of two is still an ordinary float32
 
 
-def activation(low: float, high: float) -> tuple[np.float32, int]:
-    """Scale and zero point of a tensor whose values lie between `low` and `high`; zero is always exact."""
-    least, most = np.float32(min(low, 0.0)), np.float32(max(high, 0.0))
-    scale = max((most - least) / np.float32(255), np.float32(SMALLEST_SCALE))
-    return scale, int(np.clip(np.rint(-128 - least / scale), -128, 127))
+def activations(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales, float32, and zero points, int32, of tensors with values in `ranges` (n, 2); zero is always exact."""
+    least, most = np.minimum(ranges[:, 0], np.float32(0)), np.maximum(ranges[:, 1], np.float32(0))
+    scales = np.maximum((most - least) / np.float32(255), np.float32(SMALLEST_SCALE)).astype(np.float32)
+    return scales, np.clip(np.rint(-128 - least / scales), -128, 127).astype(np.int32)
 
 
 def largest(values: np.ndarray, axis: int) -> np.ndarray:
@@ -34,27 +34,35 @@ def weights(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scaled(
-    stored: np.ndarray, most: np.ndarray, scale: np.ndarray, bias: np.ndarray, input_scale: np.float32
+    most: np.ndarray, scale: np.ndarray, bias: np.ndarray, input_scale: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A convolution's int8 kernel behind which `scale` and `bias` stand, with these two folded in.
+    """What becomes of int8 kernels behind which `scale` and `bias` stand, when these are folded in.
 
     Rounding commutes with the scale: quantising kernel * scale gives the same int8 values, their sign turned where the
     scale is negative. So the scale goes into the channel's quantisation scale, and the bytes stay the backbone's. Only
-    where a bias would not fit into int32 does a channel get a coarser scale, and is rounded anew.
+    where a bias would not fit into int32 does a channel get a coarser scale; see `turned` for its kernel.
 
     Args:
-        stored: int8, channels along the last axis.
         most: the largest magnitude in each channel of the kernel that was stored, float32 (channels,).
         scale, bias: float32 (channels,).
-        input_scale: of the tensor that is convolved.
+        input_scale: of the tensor that each channel's convolution reads, float32 (channels,).
 
     Returns:
-        The kernel int8, its scales float32 (channels,), the bias int32 (channels,).
+        Kernel scales float32, biases int32, and how many times coarser than the stored one each kernel is to be
+        rounded: below 0 where its signs turn, 0 where it vanishes; each (channels,).
     """
     found = np.maximum(most * np.abs(scale) / np.float32(127), np.float32(SMALLEST_SCALE))
-    coarser = np.maximum(np.abs(bias) / (np.float64(input_scale) * found * LARGEST_BIAS), 1)
+    coarser = np.maximum(np.abs(bias) / (input_scale.astype(np.float64) * found * LARGEST_BIAS), 1)
     found = (found * coarser).astype(np.float32)
-    kernel: np.ndarray = stored * np.sign(scale).astype(np.int8)
-    if rounded := np.flatnonzero(coarser > 1).tolist():
-        kernel[..., rounded] = np.rint(kernel[..., rounded] / coarser[rounded])
-    return kernel, found, np.rint(bias / np.float64(input_scale * found)).astype(np.int32)
+    integers = np.rint(bias / (input_scale * found).astype(np.float64)).astype(np.int32)
+    return found, integers, np.sign(scale) * coarser
+
+
+def turned(stored: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """An int8 kernel, channels along the last axis, as `scaled` wants it; the same array where nothing changes."""
+    if (times == 1).all():
+        return stored
+    kernel: np.ndarray = stored * np.sign(times).astype(np.int8)
+    if rounded := np.flatnonzero(np.abs(times) > 1).tolist():
+        kernel[..., rounded] = np.rint(kernel[..., rounded] / np.abs(times[rounded]))
+    return kernel

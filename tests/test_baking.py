@@ -93,10 +93,10 @@ def test_negative_scales_turn_signs_and_a_huge_bias_coarsens_its_channel() -> No
     stored, _ = quantisation.weights(kernel, 1)
     scale = np.array([1, -2, 0.5, 0, -1e-3, 1], np.float32)
     bias = np.array([0, 1, -1, 3, 0.1, 4e3], np.float32)
-    turned, steps, integers = quantisation.scaled(
-        stored, quantisation.largest(kernel, 1), scale, bias, np.float32(1e-4)
-    )
-    assert steps[5] > 1.5 * quantisation.largest(kernel, 1)[5] / 127, "the bias would not fit otherwise"
+    most, inputs = quantisation.largest(kernel, 1), np.full(6, 1e-4, np.float32)
+    steps, integers, times = quantisation.scaled(most, scale, bias, inputs)
+    turned = quantisation.turned(stored, times)
+    assert steps[5] > 1.5 * most[5] / 127, "the bias would not fit otherwise"
     assert (np.abs(turned * steps - kernel * scale) <= steps * 1.01).all()
     np.testing.assert_allclose(integers * steps * 1e-4, bias, rtol=1e-3, atol=1e-4)
     assert np.array_equal(turned[:, 1], -stored[:, 1])
@@ -104,8 +104,8 @@ def test_negative_scales_turn_signs_and_a_huge_bias_coarsens_its_channel() -> No
 
 
 def test_a_range_keeps_zero_exact() -> None:
-    for low, high in ((0.0, 6.0), (-1.0, 3.0), (0.5, 2.0), (-3.0, -1.0), (0.0, 0.0)):
-        scale, zero = quantisation.activation(low, high)
+    ranges = np.float32([[0.0, 6.0], [-1.0, 3.0], [0.5, 2.0], [-3.0, -1.0], [0.0, 0.0]])
+    for (low, high), scale, zero in zip(ranges, *quantisation.activations(ranges), strict=True):
         assert -128 <= zero <= 127
         assert scale > 0
         ends = (np.array([-128, 127]) - zero) * scale
@@ -292,13 +292,15 @@ def test_a_forgery_that_changes_nothing_is_taken(graphs: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize("ranges", [[[0, 0]] * 3, [[-1e29, 1e29]] * 3, [[0, 1e-30]] * 3])
 def test_odd_ranges_give_finite_parameters(ranges: list[list[float]]) -> None:
-    scales = [quantisation.activation(*each)[0] for each in ranges]
-    assert all(np.isfinite(scale) and scale > 0 for scale in scales)
-    stored, one = np.ones((4, 2), np.int8), np.ones(2, np.float32)
+    scales, _ = quantisation.activations(np.float32(ranges))
+    assert np.isfinite(scales).all()
+    assert (scales > 0).all()
+    one = np.ones(2, np.float32)
     for bias in (0 * one, one, -1e9 * one):
-        _, found, integers = quantisation.scaled(stored, one, np.float32([0, 1e-9]), bias, scales[0])
+        found, integers, times = quantisation.scaled(one, np.float32([0, 1e-9]), bias, scales[:2])
         assert (found > 0).all()
         assert np.isfinite(found).all()
+        assert np.isfinite(times).all()
         assert (np.abs(integers.astype(np.int64)) < 1.001 * quantisation.LARGEST_BIAS).all()
 
 

@@ -53,7 +53,7 @@ def command(work: str, seed: int, as_json: bool) -> None:
         f"One shared graph for all of them: {whole:.1f} MiB, in int8 {integer:.1f} MiB. "
         "A dedicated model: as much again for each task.",
         *(
-            f"Switching among {len(cells) - 1} tasks, {row['engine']}: {row['switch_us']:.0f} us, "
+            f"Switching among {len(cells) - 1} tasks, mode auto, {row['engine']}: {row['switch_us']:.0f} us, "
             f"{row['switch_and_answer_ms']:.1f} ms with reading and answering a picture"
             for row in result["switching"]
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +49,13 @@ class Task:
     Attributes:
         sites: in forward order.
         head: its kernel is (classes, features).
-        activations: scale and zero point of each range of the patch; none unless the graph is fully quantised.
+        scales, zero_points: of the patch's ranges, float32 and int32 (ranges,); none unless the graph computes in int8.
     """
 
     sites: list[Folded]
     head: Folded
-    activations: list[tuple[np.float32, int]]
+    scales: np.ndarray
+    zero_points: np.ndarray
 
 
 def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
@@ -62,58 +64,58 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
     Args:
         values: float32: `scale`, `bias` of all sites (sum of channels,), `head_kernel` (features, classes) and
             `head_bias` (classes,).
-        ranges: float32 (activations, 2); only a fully quantised graph needs them.
+        ranges: float32 (activations, 2); only a graph that computes in int8 needs them.
     """
-    integer = graph.precision == "int8"
-    activations = [quantisation.activation(low, high) for low, high in ranges] if integer else []
+    table, scale, bias = graph.document["bake"], values["scale"], values["bias"]
+    channels = [site["channels"] for site in graph.document["sites"]]
+    cuts = [slice(end - count, end) for count, end in zip(channels, np.cumsum(channels).tolist(), strict=True)]
+    rows = list(zip(table["sites"], graph.document["sites"], cuts, strict=True))
+    kernel = np.ascontiguousarray(values["head_kernel"].T)
+    if graph.precision != "int8":
+        sites = [_site(graph, row, site, cut, scale[cut], bias[cut]) for row, site, cut in rows]
+        none = np.zeros(0)
+        return Task(sites, Folded(kernel, values["head_bias"]), none, none)
+
+    scales, zero_points = quantisation.activations(ranges)
+    inputs = np.repeat([scales[row["input"]] for row in table["sites"]], channels)
+    found, integers, times = quantisation.scaled(graph.kernel_max, scale, bias, inputs)
     sites = []
-    end = 0
-    for row, site in zip(graph.document["bake"]["sites"], graph.document["sites"], strict=True):
-        begin, end = end, end + site["channels"]
-        cut = slice(begin, end)
-        input_scale = activations[row["input"]][0] if integer else None
-        sites.append(_site(graph, row, site, cut, values["scale"][cut], values["bias"][cut], input_scale))
-    kernel, bias = np.ascontiguousarray(values["head_kernel"].T), values["head_bias"]
-    if not integer:
-        return Task(sites, Folded(kernel, bias), activations)
+    for row, site, cut in rows:
+        stored, laid = _stored(graph, row, site)
+        sites.append(Folded(laid(quantisation.turned(stored, times[cut])), integers[cut], found[cut]))
     stored, _ = quantisation.weights(kernel, 0)
-    input_scale = activations[graph.document["bake"]["head"]["input"]][0]
     most = quantisation.largest(kernel, 0)
-    turned, scale, integers = quantisation.scaled(stored.T, most, np.ones_like(most), bias, input_scale)
-    return Task(sites, Folded(np.ascontiguousarray(turned.T), integers, scale), activations)
+    inputs = np.full_like(most, scales[table["head"]["input"]])
+    found, integers, times = quantisation.scaled(most, np.ones_like(most), values["head_bias"], inputs)
+    head = np.ascontiguousarray(quantisation.turned(stored.T, times).T)
+    return Task(sites, Folded(head, integers, found), scales, zero_points)
 
 
 def _site(
-    graph: Graph,
-    row: dict[str, Any],
-    site: dict[str, int | str],
-    cut: slice,
-    scale: np.ndarray,
-    bias: np.ndarray,
-    input_scale: np.float32 | None,
+    graph: Graph, row: dict[str, Any], site: dict[str, Any], cut: slice, scale: np.ndarray, bias: np.ndarray
 ) -> Folded:
-    dtype = stored_as(graph.precision, row, graph.format)
-    stored = np.frombuffer(memoryview(graph.data)[slice(*row["kernel"])], dtype)
-    last = graph.format == "tflite" and site["placement"] == "depthwise"  # where the channels lie; else they lie first
-    stored = stored.reshape(-1, len(scale)) if last else stored.reshape(len(scale), -1).T
-
-    def laid(kernel: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(kernel if last else kernel.T)
-
-    if dtype == np.float32:
+    """A site of a graph that computes in float."""
+    stored, laid = _stored(graph, row, site)
+    if stored.dtype == np.float32:
         return Folded(laid(stored * scale), bias)
-    if graph.precision == "fp16":
+    if stored.dtype == np.float16:
         kernel = stored.astype(np.float32) * scale
         if graph.format == "tflite":  # ONNX Runtime computes in float32, so nothing need be rounded there
             kernel = np.clip(kernel, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
         return Folded(laid(kernel), bias)
-    most = graph.kernel_max[cut]
-    if input_scale is not None:
-        turned, found, integers = quantisation.scaled(stored, most, scale, bias, input_scale)
-        return Folded(laid(turned), integers, found)
+    steps = graph.kernel_max[cut] / np.float32(127)
     if graph.format == "tflite":  # dynamic range: int8 kernels, float biases and activations
-        turned = stored * np.sign(scale).astype(np.int8)
-        return Folded(
-            laid(turned), bias, np.maximum(most * np.abs(scale) / np.float32(127), quantisation.SMALLEST_SCALE)
-        )
-    return Folded(laid(stored * (most * scale / np.float32(127))), bias)
+        found = np.maximum(steps * np.abs(scale), np.float32(quantisation.SMALLEST_SCALE))
+        return Folded(laid(quantisation.turned(stored, np.sign(scale))), bias, found)
+    return Folded(laid(stored * (steps * scale)), bias)
+
+
+def _stored(
+    graph: Graph, row: dict[str, Any], site: dict[str, Any]
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """A site's kernel as the file has it, channels along the last axis, and what lays such a one down as there."""
+    dtype, count = stored_as(graph.precision, row, graph.format), site["channels"]
+    stored = np.frombuffer(memoryview(graph.data)[slice(*row["kernel"])], dtype)
+    if graph.format == "tflite" and site["placement"] == "depthwise":
+        return stored.reshape(-1, count), np.ascontiguousarray
+    return stored.reshape(count, -1).T, lambda kernel: np.ascontiguousarray(kernel.T)

@@ -72,15 +72,15 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
         name = row["operator"]
         tensors |= {f"{name}/kernel": site.kernel.reshape(shape), f"{name}/bias": site.bias}
         if site.scale is not None:
-            tensors |= _quantised(name, site.scale, folded.activations[row["input"]][0])
+            tensors |= _quantised(name, site.scale, folded.scales[row["input"]])
     head, name = folded.head, table["head"]["operator"]
     tensors |= {f"{name}/kernel": head.kernel, f"{name}/bias": head.bias}
     if head.scale is not None:
-        tensors |= _quantised(name, head.scale, folded.activations[table["head"]["input"]][0])
+        tensors |= _quantised(name, head.scale, folded.scales[table["head"]["input"]])
     for row in table["activations"]:
-        scale, zero_point = folded.activations[row["range"]]
-        tensors[f"{row['tensor']}/scale"] = np.array(scale, np.float32)
-        tensors[f"{row['tensor']}/zero_point"] = np.array(zero_point + 128, np.uint8)  # unsigned activations
+        name, number = row["tensor"], row["range"]
+        tensors[f"{name}/scale"] = np.array(folded.scales[number], np.float32)
+        tensors[f"{name}/zero_point"] = np.array(folded.zero_points[number] + 128, np.uint8)  # activations are unsigned
     return Model(*protobuf.with_initializers(graph.skeleton, tensors))
 
 

@@ -149,12 +149,11 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
         if site.scale is not None:
             edits.append((row["kernel_scale"][0], site.scale.tobytes()))
             if "bias_scale" in row:
-                bias_scale = site.scale * folded.activations[row["input"]][0]
+                bias_scale = site.scale * folded.scales[row["input"]]
                 edits.append((row["bias_scale"][0], bias_scale.tobytes()))
     for row in table["activations"]:
-        scale, zero_point = folded.activations[row["range"]]
-        edits.append((row["scale"][0], struct.pack("<f", scale)))
-        edits.append((row["zero_point"][0], struct.pack("<q", zero_point)))
+        edits.append((row["scale"][0], struct.pack("<f", folded.scales[row["range"]])))
+        edits.append((row["zero_point"][0], struct.pack("<q", folded.zero_points[row["range"]])))
 
     row, head = table["head"], folded.head
     classes, features = head.kernel.shape  # as FULLY_CONNECTED has it
@@ -164,7 +163,7 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     tail = [(row["kernel_data"], head.kernel.tobytes(), head.kernel.nbytes)]
     tail.append((row["bias_data"], head.bias.tobytes(), head.bias.nbytes))
     if head.scale is not None:
-        for name, scale in (("kernel", head.scale), ("bias", head.scale * folded.activations[row["input"]][0])):
+        for name, scale in (("kernel", head.scale), ("bias", head.scale * folded.scales[row["input"]])):
             tail.append((row[f"{name}_scale"], scale.astype("<f4").tobytes(), classes))
             tail.append((row[f"{name}_zero_point"], bytes(8 * classes), classes))
     pointed, behind = fb.point(len(graph.data), tail)
