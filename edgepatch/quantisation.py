@@ -54,7 +54,9 @@ def scaled(
     found = np.maximum(most * np.abs(scale) / np.float32(127), np.float32(SMALLEST_SCALE))
     coarser = np.maximum(np.abs(bias) / (input_scale.astype(np.float64) * found * LARGEST_BIAS), 1)
     found = (found * coarser).astype(np.float32)
-    integers = np.rint(bias / (input_scale * found).astype(np.float64)).astype(np.int32)
+    # by the reciprocal, in float32, halves away from zero: to the last bit what TensorFlow's quantiser does
+    steps = bias * (np.float32(1) / (input_scale * found))
+    integers = np.trunc(steps + np.copysign(np.float32(0.5), steps)).astype(np.int32)
     return found, integers, np.sign(scale) * coarser
 
 

@@ -72,7 +72,7 @@ def test_int8_graphs_hold_every_task_over_the_same_kernels(
 def test_a_task_baked_into_the_int8_graph_answers_as_tensorflows_own_quantisation_of_it_alone(
     tiny: Backbone, every_graph: dict[tuple[str, str], Path], calibrated: list[Patch]
 ) -> None:
-    """To the bit but for biases that round the other way. One set of kernels serves all tasks."""
+    """One set of kernels serves all tasks, and its bytes are those that each task alone would have."""
     images = calibrated[0].input.normalise(np.stack(pictures(16, size=32)))
     graph = graph_file.read(every_graph["tflite", "int8"])
     for patch in calibrated[:2]:
@@ -83,7 +83,7 @@ def test_a_task_baked_into_the_int8_graph_answers_as_tensorflows_own_quantisatio
             engine = engines.start("litert", data, 1)
             engine.bind({})
             answers.append(np.stack([engine.run(image[None])["logits"][0] for image in images]))
-        assert (answers[0] == answers[1]).mean() > 0.95
+        assert (answers[0] == answers[1]).mean() > 0.95  # a kernel value on a tie may round the other way
         np.testing.assert_array_equal(answers[0].argmax(axis=1), answers[1].argmax(axis=1))
 
 
