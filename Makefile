@@ -35,7 +35,7 @@ test: lint
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
-	$(BIN)/python benchmarks/tables.py imagenet parity precision codec rivals latency switching memory disk placement
+	$(BIN)/python benchmarks/tables.py imagenet parity precision codec rivals adapters latency switching memory disk placement
 
 recipe: $(READY)
 	$(BIN)/python benchmarks/recipe.py run all

@@ -9,6 +9,9 @@ to carry; a delta is taken against the dedicated model of the backbone's own cla
 from __future__ import annotations
 
 import dataclasses
+import statistics
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ from typing import Any
 import bsdiff4
 import keras
 import numpy as np
+import onnxruntime
 import zstandard
-from edgepatch.converters import dedicated, onnx_adapter, tflite
+from edgepatch.converters import dedicated, onnx, onnx_adapter, tflite
 
 from edgepatch import blob
 from edgepatch.backbones import backbone as backbones
@@ -28,6 +32,8 @@ from edgepatch.data import folder, pictures
 from edgepatch.data.pictures import Pictures
 from edgepatch.demo import demo
 from edgepatch.progress import Quiet
+from edgepatch.runtime import baking, engines, graph_file
+from edgepatch.runtime.fitting import fit
 from edgepatch.training import calibration, storing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +76,49 @@ def rows() -> list[list[str]]:
         [name, f"{each / 1e3:,.1f}", *(f"{(once + count * each) / 1e6:,.2f}" for count in COUNTS)]
         for name, once, each in found
     ]
+
+
+def adapter_rows() -> list[list[str]]:
+    """ONNX Runtime's adapters against our binding of the same patches to the same shared .onnx."""
+    demo.demo(DEMO, Quiet())
+    backbone = backbones.read(DEMO / "mobilenet_v2.backbone")
+    patches = [blob.read(DEMO / f"{name}.epatch") for name in ("digits", "solar-defects")]
+    graph = graph_file.parse(onnx.export(backbone), "the shared graph")
+    image = patches[0].input(np.zeros((128, 128, 3), np.uint8))
+    engine = engines.start("onnx", baking.bind_model(graph), 1)
+    values = [fit(graph, patch, None).inputs for patch in patches]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
+    ways: dict[str, list[list[float]]] = {"edgepatch, bind": [[], []], "ONNX Runtime, LoraAdapter": [[], []]}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{patch.task}.onnx_adapter" for patch in patches]
+        for path, patch in zip(paths, patches, strict=True):
+            path.write_bytes(onnx_adapter.export(backbone, patch))
+
+        def ours(turn: int) -> Callable[[], object]:
+            engine.bind(values[turn % 2])
+            return lambda: engine.run(image)
+
+        def theirs(turn: int) -> Callable[[], object]:
+            adapter, run = onnxruntime.LoraAdapter(), onnxruntime.RunOptions()
+            adapter.Load(str(paths[turn % 2]))
+            run.add_active_adapter(adapter)
+            return lambda: session.run(None, {"image": image}, run)
+
+        for turn in range(40):
+            for switch, (answers, first) in zip((ours, theirs), ways.values(), strict=True):
+                start = time.perf_counter()
+                answer = switch(turn)
+                answer()
+                first.append(1e3 * (time.perf_counter() - start))
+                start = time.perf_counter()
+                for _ in range(5):
+                    answer()
+                answers.append(1e3 * (time.perf_counter() - start) / 5)
+    heads = [["way", "an answer, ms", "another task and its first answer, ms"]]
+    medians = {name: [statistics.median(each) for each in pair] for name, pair in ways.items()}
+    return heads + [[name, f"{answer:.2f}", f"{first:.2f}"] for name, (answer, first) in medians.items()]
 
 
 def zstd(base: bytes, target: bytes) -> int:

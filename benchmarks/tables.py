@@ -163,6 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "precision": lambda: table(precision.precision_rows()),
     "codec": lambda: table(precision.codec_rows()),
     "rivals": lambda: table(rivals.rows()),
+    "adapters": lambda: table(rivals.adapter_rows()),
     "latency": lambda: table(speed.latency()),
     "switching": lambda: table(speed.switching()),
     "memory": lambda: table(speed.memory()),

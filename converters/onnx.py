@@ -14,7 +14,7 @@ from edgepatch import quantisation
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site, pads
-from edgepatch.runtime.formats.onnx import KEY
+from edgepatch.runtime.formats import KEY
 
 OPSET = 17
 IR_VERSION = 8  # read by every ONNX Runtime since 1.11

@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgepatch.runtime.formats import tflite as format
-from edgepatch.runtime.formats.flatbuffer import ALIGNMENT, BUFFER_DATA, MODEL_BUFFERS, Table, point, root, splice
+from edgepatch.runtime.formats.flatbuffer import ALIGNMENT, BUFFER_DATA, KEY, MODEL_BUFFERS, Table, point, root, splice
 
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "int64": 4, "int8": 9}  # TensorType
 SAME, VALID = 0, 1  # Padding
@@ -88,7 +88,7 @@ class Writer:
             model.operatorCodes.append(
                 schema.OperatorCodeT(deprecatedBuiltinCode=min(number, 127), builtinCode=number, version=int(version))
             )
-        model.metadata = [schema.MetadataT(name=format.KEY, buffer=self.buffer(np.zeros(1, np.uint8)))]
+        model.metadata = [schema.MetadataT(name=KEY, buffer=self.buffer(np.zeros(1, np.uint8)))]
         model.buffers = self.buffers
         model.subgraphs = [subgraph.packed() for subgraph in self.subgraphs]
         model.signatureDefs = [subgraph.signature(index) for index, subgraph in enumerate(self.subgraphs)]

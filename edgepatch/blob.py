@@ -146,8 +146,6 @@ def parse(data: bytes, file: object) -> Patch:
         raise bad("has a broken document", "input", error, "size, resize, scale and offset") from error
 
     ranges = tensors.pop(RANGES, None)
-    if document["ranges"] != ({} if ranges is None else {"activations": len(ranges)}):
-        raise bad("has activation ranges at odds with its document", RANGES, document["ranges"], "as many as it holds")
     if ranges is not None and not (
         ranges.dtype == np.float32
         and ranges.ndim == 2
@@ -156,6 +154,8 @@ def parse(data: bytes, file: object) -> Patch:
         and np.abs(ranges).max(initial=0) < LARGEST_RANGE
     ):
         raise bad("has broken activation ranges", RANGES, ranges.shape, "float32 pairs, the smaller one first")
+    if document["ranges"] != ({} if ranges is None else {"activations": len(ranges)}):
+        raise bad("has activation ranges at odds with its document", RANGES, document["ranges"], "as many as it holds")
 
     kinds = document["kinds"]
     if not kinds or not all(

@@ -7,6 +7,7 @@ both are mostly small, so six bits hold them (docs/decisions/0007-codec.md has t
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, UsageError
 
 CODECS = ("fp16", "int8")
+SITES = ("scale", "bias")  # values of the sites; the others are the head's
+PACKED = (*SITES, "head_kernel")
+LARGEST = 1e8  # of a value: no sum of products with it overflows at once
+LARGEST_CHANGE = 4  # of a scale, relative: one channel beyond would coarsen its whole site
 SITE_BITS = 6
 HEAD_BITS = 6
 LARGE_HEAD, LARGE_HEAD_BITS = 32, 8  # from so many classes on the head is most of the file and needs its accuracy
@@ -54,6 +59,7 @@ def encode(
     if "scale" in values:
         nonzero = np.where(own["scale"] == 0, np.float32(1), own["scale"])
         change = np.where(own["scale"] == 0, 0, values["scale"] / nonzero - 1)
+        change = np.clip(change, -LARGEST_CHANGE, LARGEST_CHANGE)
         step = site_steps(change)
         change = keep("scale", change, step, np.repeat(step, channels), SITE_BITS)
         rest = values["bias"] - own["bias"] * (1 + change)
@@ -78,7 +84,43 @@ def inside(patch: Patch, channels: list[int]) -> np.ndarray:
     return np.repeat([number in chosen for number in range(len(channels))], channels)
 
 
-def decode(patch: Patch, own: Tensors, channels: list[int]) -> Tensors:
+def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a patch's values, after a look at whether they can be decoded at all.
+
+    Raises:
+        BadFileError: what the file says of its packed tensors does not fit them, or a tensor is neither a value nor the
+            steps of one.
+    """
+
+    def bad(message: str, name: str, got: object, expected: object) -> BadFileError:
+        return BadFileError(message, file=file, field=f"codec.{name}", got=str(got)[:80], expected=expected)
+
+    found = {name: value.shape for name, value in patch.tensors.items()}
+    for name, how in patch.codec.items():
+        if name not in PACKED or name not in found:
+            raise bad("packs a tensor that is not there to be packed", name, ", ".join(found), ", ".join(PACKED))
+        shape = how.get("shape") if isinstance(how, dict) else None
+        if not isinstance(shape, list) or not all(type(side) is int and 0 < side < 2**31 for side in shape):
+            raise bad("has a broken codec", name, how, "bits and shape")
+        bits = how.get("bits")
+        if type(bits) is not int or not 2 <= bits <= 8 or len(how) != 2:
+            raise bad("has a broken codec", name, how, "bits from 2 to 8, and shape")
+        planes, count = patch.tensors[name], math.prod(shape)
+        if planes.dtype != np.uint8 or planes.shape != (bits, -(-count // 8)):
+            raise bad("has a tensor at odds with its codec", name, planes.shape, (bits, -(-count // 8)))
+        sites = len(patch.sites.get("channels", ()))
+        steps = (sites,) if name in SITES else (shape[-1],)
+        step = patch.tensors.get(f"{name}_step", np.zeros(0))
+        if step.dtype != np.float32 or step.shape != steps:
+            raise bad("has steps at odds with its codec", f"{name}_step", step.shape, f"float32 {steps}")
+        found[name] = tuple(shape)
+        del found[f"{name}_step"]
+    if ("scale" in patch.codec) != ("bias" in patch.codec):
+        raise bad("packs one of scale and bias", "scale", ", ".join(patch.codec), "both or none")
+    return found
+
+
+def decode(patch: Patch, own: Tensors, channels: list[int], file: object = None) -> Tensors:
     """A patch's values, float32, in C order, owned by the caller.
 
     Args:
@@ -86,36 +128,32 @@ def decode(patch: Patch, own: Tensors, channels: list[int]) -> Tensors:
         channels: of each of these sites.
 
     Raises:
-        BadFileError: what the file says of its tensors does not fit them.
+        BadFileError: what the file says of its tensors does not fit them or the sites, or a value is out of range.
     """
-    if not patch.codec:
-        return {name: np.array(value, np.float32, order="C") for name, value in patch.tensors.items()}
-    if foreign := [name for name in patch.codec if name not in patch.tensors]:
-        raise BadFileError("has a codec for a tensor it does not hold", field=f"codec.{foreign[0]}")
     found: Tensors = {}
-    for name, value in patch.tensors.items():
-        if name.endswith("_step"):
-            continue
-        if name not in patch.codec:
-            found[name] = np.array(value, np.float32, order="C")
-            continue
-        try:
-            integers = unpack(value, **patch.codec[name])
-            step = patch.tensors[f"{name}_step"]
-            found[name] = integers * (np.repeat(step, channels) if integers.ndim == 1 else step)
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            raise BadFileError(f"has a tensor that cannot be decoded: {error}", field=f"codec.{name}") from error
-    if "scale" in patch.codec and "bias" in patch.codec:
-        change = 1 + found["scale"]
-        if change.shape != own["scale"].shape or found["bias"].shape != change.shape:
+    for name, shape in shapes(patch, file).items():
+        if name in SITES and shape != own[name].shape:
             raise BadFileError(
                 "has a tensor of another shape than its sites",
-                field="codec.scale",
-                got=str(change.shape),
-                expected=str(own["scale"].shape),
+                file=file,
+                field=name,
+                got=shape,
+                expected=own[name].shape,
             )
-        found["scale"] = own["scale"] * change
-        found["bias"] = own["bias"] * change + found["bias"]
+        if name not in patch.codec:
+            found[name] = np.array(patch.tensors[name], np.float32, order="C")
+            continue
+        integers, step = unpack(patch.tensors[name], shape), patch.tensors[f"{name}_step"]
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            found[name] = integers * (np.repeat(step, channels) if name in SITES else step)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if "scale" in patch.codec:
+            change = 1 + found["scale"]
+            found["scale"] = own["scale"] * change
+            found["bias"] = own["bias"] * change + found["bias"]
+    for name, value in found.items():
+        if not (np.abs(value) <= LARGEST).all():
+            raise BadFileError("has values out of range", file=file, field=name, expected=f"at most {LARGEST:g}")
     return found
 
 
@@ -126,19 +164,13 @@ def pack(integers: np.ndarray, bits: int) -> np.ndarray:
     return np.stack(planes)
 
 
-def unpack(planes: np.ndarray, bits: int, shape: list[int]) -> np.ndarray:
-    """The inverse of `pack`: float32 of a shape.
-
-    Raises:
-        ValueError: the planes are not of these bits and this shape.
-    """
-    count = int(np.prod(shape))
-    if not 2 <= bits <= 8 or planes.dtype != np.uint8 or planes.shape != (bits, -(-count // 8)):
-        raise ValueError(f"{list(planes.shape)} is not {bits} bits of {list(shape)}")
+def unpack(planes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `pack`: float32 of a shape."""
+    count = math.prod(shape)
     unsigned = np.zeros(count, np.uint8)
     for bit, plane in enumerate(planes):
         unsigned |= np.unpackbits(plane, count=count, bitorder="little") << np.uint8(bit)
-    return (unsigned.astype(np.float32) - np.float32(2 ** (bits - 1))).reshape(shape)
+    return (unsigned.astype(np.float32) - np.float32(2 ** (len(planes) - 1))).reshape(shape)
 
 
 def _steps(largest: np.ndarray, bits: int) -> np.ndarray:

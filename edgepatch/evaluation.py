@@ -27,6 +27,7 @@ def evaluate(
     """
     reporter = reporter or Terminal()
     patch = runtime.patch(task or runtime.task or "")
+    runtime.use(patch.task)  # what is wrong with the task is not to be taken for unreadable images
     files, split = folder.evaluation_split(data, patch.labels)
     start = time.monotonic()
     logits, labels, skipped = [], [], []

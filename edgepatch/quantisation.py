@@ -9,13 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_BIAS = 2**30  # stored; half of what an int32 holds, so that sums on top of it do not overflow
+LARGEST_RATIO = 2**16  # between the scales of two activations of a network
 SMALLEST_SCALE = 1e-12  # the product of two is still an ordinary float32
 
 
 def activations(ranges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scales, float32, and zero points, int32, of tensors with values in `ranges` (n, 2); zero is always exact."""
     least, most = np.minimum(ranges[:, 0], np.float32(0)), np.maximum(ranges[:, 1], np.float32(0))
-    scales = np.maximum((most - least) / np.float32(255), np.float32(SMALLEST_SCALE)).astype(np.float32)
+    scales = (most - least) / np.float32(255)
+    # a value that never stirs would have no scale, and sums abort in TFLite where scales lie a million times apart
+    scales = np.maximum(scales, np.float32(max(scales.max(initial=0) / LARGEST_RATIO, SMALLEST_SCALE)))
     return scales, np.clip(np.rint(-128 - least / scales), -128, 127).astype(np.int32)
 
 

@@ -39,7 +39,7 @@ def test_integers_come_back_as_they_were(bits: int, count: int) -> None:
     integers = np.random.default_rng(0).integers(-half + 1, half, count)
     planes = codec.pack(integers, bits)
     assert planes.shape == (bits, -(-count // 8))
-    np.testing.assert_array_equal(codec.unpack(planes, bits, [count]), integers)
+    np.testing.assert_array_equal(codec.unpack(planes, (count,)), integers)
 
 
 def test_every_value_is_within_half_a_step(tiny: Backbone, small: Patch) -> None:

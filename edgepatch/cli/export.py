@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import time
 
 import click
@@ -94,6 +95,8 @@ def command(
                     got=difference,
                     expected=f"at most {checks.TOLERANCE}",
                 )
+        if not all(math.isfinite(difference) for difference in found.values()):
+            raise EdgepatchError("the patch answers NaN or infinity on this graph", file=path, field="logits")
         parity.append({"patch": path, "task": patch.task, "max_difference": max(found.values()), "forms": found})
     files.write(out, data)
     document = {

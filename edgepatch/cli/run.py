@@ -52,13 +52,14 @@ def command(
     runtime, tasks = runtime_with(graph, patches, mode=mode, engine=engine, threads=threads)
     rows: list[dict[str, Any]] = []
     unreadable: list[EdgepatchError] = []
-    for task in tasks:
-        runtime.use(task)
-        for image in images:
-            try:
-                rows.append({"image": image, **runtime.predict(image).to_json()})
-            except (BadFileError, UsageError) as error:
-                unreadable.append(error)
+    with runtime:
+        for task in tasks:
+            runtime.use(task)
+            for image in images:
+                try:
+                    rows.append({"image": image, **runtime.predict(image).to_json()})
+                except (BadFileError, UsageError) as error:
+                    unreadable.append(error)
     if not rows:
         raise unreadable[0]
     for problem in unreadable:

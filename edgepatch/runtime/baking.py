@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 
-from edgepatch.errors import BadFileError
+from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.runtime import engines
 from edgepatch.runtime.fitting import Fitted
 from edgepatch.runtime.formats import FORMATS
@@ -29,33 +30,58 @@ def bake(graph: Graph, fitted: Fitted) -> Model:
     """
     try:
         return FORMATS[graph.format].bake_model(graph, fitted.values, fitted.ranges)
-    except ValueError as error:
-        raise BadFileError(f"cannot be baked: {error}", field="bake") from error
+    except (ValueError, TypeError, KeyError, IndexError, struct.error) as error:  # a table forged beyond our checks
+        raise BadFileError(f"the graph cannot be baked: {error}", field="bake") from error
 
 
 class Baked:
-    """A baked model, open. Threads take turns; one that comes after it was closed gets no answer."""
+    """A baked model, open and run once: the first run takes several times as long as the others.
 
-    def __init__(self, engine: str, model: Model, threads: int) -> None:
+    Threads take turns; one that comes after it was closed gets no answer.
+
+    Raises:
+        BadFileError, MismatchError: the engine refuses the model.
+    """
+
+    def __init__(self, task: str, engine: str, model: Model, threads: int, size: int) -> None:
         self.nbytes = footprint(model, engine)
+        self._task, self._name = task, engine
         self._lock = threading.Lock()
-        self._engine: Any = engines.start(engine, model, threads)
-        self._engine.bind({})
+        self._engine: Any = open_model(engine, model, threads, size)
+        try:
+            with engines.refusals(engine, task):
+                self._engine.bind({})
+                self._engine.run(np.zeros(self._engine.image_shape, np.float32))
+        except MismatchError:
+            self._engine.close()
+            raise
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray] | None:
         """Outputs by name, or None when closed."""
-        with self._lock:
+        with self._lock, engines.refusals(self._name, self._task):
             return None if self._engine is None else self._engine.run(image)
-
-    def warm(self) -> None:
-        """The first run takes several times as long as the others: not to be felt when it counts."""
-        self.run(np.zeros(self._engine.image_shape, self._engine.image_type))
 
     def close(self) -> None:
         with self._lock:
             if self._engine is not None:
                 self._engine.close()
             self._engine = None
+
+
+def open_model(engine: str, model: Model, threads: int, size: int) -> Any:
+    """A model of a shared graph, open.
+
+    Raises:
+        BadFileError: the engine refuses it, or it takes other images than the graph's document says.
+    """
+    opened = engines.start(engine, model, threads)
+    if opened.image_shape != (1, size, size, 3) or opened.image_type != np.float32:
+        got = f"{opened.image_type} {opened.image_shape}"
+        opened.close()
+        raise BadFileError(
+            "takes other images than it says", field="input.size", got=got, expected=f"float32 (1, {size}, {size}, 3)"
+        )
+    return opened
 
 
 def footprint(model: Model, engine: str) -> int:

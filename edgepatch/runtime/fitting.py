@@ -13,8 +13,6 @@ from edgepatch.container import Tensors
 from edgepatch.errors import MismatchError
 from edgepatch.runtime.graph_file import Graph
 
-SITE_TENSORS = ("scale", "bias")
-
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
@@ -65,16 +63,15 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
     inside = codec.inside(patch, channels)
     bound = np.repeat([row["bound"] for row in rows], channels)
     values = {name: np.array(value, np.float32) for name, value in graph.defaults.items()}
-    own = {name: value[inside] for name, value in values.items()}
-    for name, value in codec.decode(patch, own, [channels[number] for number in chosen]).items():
+    for name, got in codec.shapes(patch, file).items():  # before anything is unpacked
         if name not in graph.inputs:
             raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
-        shape = (int(inside.sum()),) if name in SITE_TENSORS else graph.inputs[name]
-        if len(shape) != value.ndim or any(
-            side not in (None, got) for side, got in zip(shape, value.shape, strict=True)
-        ):
-            raise mismatch("has a tensor of another shape than the graph takes", name, str(value.shape), str(shape))
-        if name in SITE_TENSORS:
+        shape = (int(inside.sum()),) if name in codec.SITES else graph.inputs[name]
+        if len(shape) != len(got) or any(side not in (None, mine) for side, mine in zip(shape, got, strict=True)):
+            raise mismatch("has a tensor of another shape than the graph takes", name, str(got), str(shape))
+    own = {name: value[inside] for name, value in values.items()}
+    for name, value in codec.decode(patch, own, [channels[number] for number in chosen], file).items():
+        if name in codec.SITES:
             values[name][inside] = value
         else:
             values[name] = value
@@ -93,7 +90,7 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
                 f"{expected} ranges",
                 f"edgepatch calibrate BACKBONE IMAGES --patch {file or 'FILE.epatch'}",
             )
-    inputs = {name: values[name][bound] if name in SITE_TENSORS else values[name] for name in graph.inputs}
+    inputs = {name: values[name][bound] if name in codec.SITES else values[name] for name in graph.inputs}
     return Fitted(values, inputs, ranges)
 
 
@@ -103,22 +100,23 @@ def _sites(patch: Patch, graph: Graph, mismatch: Callable[..., MismatchError]) -
     if not patch.sites:
         return []
     chosen, channels = patch.sites.get("sites", list(range(len(rows)))), patch.sites.get("channels")
-    name = f"placement {patch.sites.get('placement')}"[:60]
     if (
         not isinstance(chosen, list)
         or not all(type(index) is int and 0 <= index < len(rows) for index in chosen)
         or chosen != sorted(set(chosen))
     ):
+        expected = f"numbers from 0 to {len(rows) - 1}, each once, in order"
+        raise mismatch("changes sites that the graph does not have", "sites.sites", str(chosen)[:60], expected)
+    own = [rows[index]["channels"] for index in chosen]
+    if channels != own:
         raise mismatch(
-            "changes sites that the graph does not have", "sites", name, f"numbers from 0 to {len(rows) - 1}"
+            "changes sites of other channels than the graph's", "sites.channels", str(channels)[:60], str(own)[:60]
         )
-    if [rows[index]["channels"] for index in chosen] != channels:
-        raise mismatch("changes sites of other channels than the graph's", "sites.channels", name, "the graph's own")
     if outside := [rows[index]["name"] for index in chosen if not rows[index]["bound"]]:
         raise mismatch(
             "changes sites that this graph keeps as they are",
             "sites",
-            f"{name}, with {outside[0]}",
+            f"placement {str(patch.sites.get('placement'))[:40]}, with {outside[0]}",
             f"placement {graph.document['placement']}",
             "Export a graph with --placement all, or train a patch for the graph's placement.",
         )

@@ -9,7 +9,6 @@ do not all survive one.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import os
@@ -23,11 +22,10 @@ from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.imaging import Preprocessing
 from edgepatch.runtime.folding import STORED, stored_as
-from edgepatch.runtime.formats import FORMATS, format_of
+from edgepatch.runtime.formats import FORMATS, KEY, format_of
 from edgepatch.runtime.formats.flatbuffer import Edit, splice
 
 FORMAT = 1
-KEY = "edgepatch"
 MAX_BYTES = 1024 * 1024 * 1024
 
 _FIELDS = {
@@ -71,7 +69,7 @@ class Graph:
     tensors: Tensors
     views: dict[str, list[Edit]]
 
-    @functools.cached_property
+    @property
     def backbone_id(self) -> str:
         return str(self.document["backbone_id"])
 
@@ -147,8 +145,10 @@ def parse(data: bytes, file: object) -> Graph:
         )
     try:
         preprocessing = Preprocessing.from_json(document["input"])
-        inputs = _check_document(document, tensors)
+        inputs = _check_document(document, tensors, kind)
         views = {form: FORMATS[kind].view(data, form) for form in document["forms"]}
+        first = views[document["forms"][0]]
+        seen = splice(data, first) if first else data
     except _BROKEN as error:
         raise BadFileError(f"has a broken document: {error}", file=file, field="input, inputs or sites") from error
     try:
@@ -160,9 +160,7 @@ def parse(data: bytes, file: object) -> Graph:
             field="bake",
             mend="Export the graph again.",
         ) from error
-    first = views[document["forms"][0]]
-    data = splice(data, first) if first else data
-    return Graph(data, kind, document, preprocessing, inputs, tensors, views)
+    return Graph(seen, kind, document, preprocessing, inputs, tensors, views)
 
 
 def find(data: bytes, kind: str) -> tuple[int, int] | None:
@@ -180,7 +178,7 @@ def hash_around(data: bytes, span: tuple[int, int]) -> str:
     return digest.hexdigest()
 
 
-def _check_document(document: dict[str, Any], tensors: Tensors) -> dict[str, tuple[int | None, ...]]:
+def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> dict[str, tuple[int | None, ...]]:
     """The shapes of the inputs, after a look at all that the runtime will rely on."""
     forms, sites, precision = document["forms"], document["sites"], document["precision"]
     if forms not in (["bind", "bake"], ["bake"]):
@@ -190,19 +188,23 @@ def _check_document(document: dict[str, Any], tensors: Tensors) -> dict[str, tup
     for site in sites:
         if {name: type(value) for name, value in site.items()} != _SITE:
             raise ValueError(f"a site has other fields than {', '.join(_SITE)}")
-        if site["channels"] < 1 or len(site["kernel"]) != 4 or not all(type(side) is int for side in site["kernel"]):
+        sides = site["kernel"]
+        if site["channels"] < 1 or len(sides) != 4 or not all(type(side) is int and side > 0 for side in sides):
             raise ValueError(f"site {site['name']} has no proper shape")
         if site["kernel"][2 if site["placement"] == "depthwise" else 3] != site["channels"]:
             raise ValueError(f"the kernel of site {site['name']} is not of its channels")
     total, bound = (sum(site["channels"] for site in sites if every or site["bound"]) for every in (True, False))
     inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
-    if not all(side is None or type(side) is int for shape in inputs.values() for side in shape):
-        raise ValueError("inputs have shapes of something other than numbers")
-    if any(inputs.get(name) != (bound,) for name in ("scale", "bias")):
-        raise ValueError(f"the inputs scale and bias are not the {bound} of the bound sites")
+    features = inputs.get("head_kernel", (0,))[0]
+    wanted = {"scale": (bound,), "bias": (bound,), "head_kernel": (features, None), "head_bias": (None,)}
+    if inputs != wanted or type(features) is not int or features < 1:
+        raise ValueError(f"the inputs are {inputs!r}, not {wanted!r}")
     needed = ["scale", "bias", *(["kernel_max"] if precision in ("dynamic", "int8") else [])]
-    if wrong := [name for name in needed if name not in tensors or tensors[name].shape != (total,)]:
-        raise ValueError(f"the backbone's own {wrong[0]} is not of {total} values")
+    for name in needed:
+        if name not in tensors or tensors[name].shape != (total,) or tensors[name].dtype != np.float32:
+            raise ValueError(f"the backbone's own {name} is not of {total} values")
+    if kind == "onnx" and ("bake_graph" not in tensors or tensors["bake_graph"].dtype != np.uint8):
+        raise ValueError("the nodes of the form bake are absent")
     return inputs
 
 
@@ -213,23 +215,57 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
     if len(table["sites"]) != len(sites):
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
     if table != (there := FORMATS[kind].locate(data, table, quantised)):
-        raise ValueError(f"{_difference(table, there)} lies elsewhere")
-    numbers = [row["input"] for row in [*table["sites"], table["head"]]]
-    ranges = 1 + max((row["range"] for row in table["activations"]), default=-1)
-    if document["precision"] == "int8" and not all(type(number) is int and 0 <= number < ranges for number in numbers):
+        raise ValueError(f"{_difference(table, there)} is not what the file has there")
+    activations, integer = table["activations"], document["precision"] == "int8"
+    if bool(activations) != integer:
+        raise ValueError(f"it names {len(activations)} activations of a graph in {document['precision']}")
+    ranges = {row["range"] for row in activations}
+    numbers = [*ranges, *(row["input"] for row in [*table["sites"], table["head"]])]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("a range has no proper number")
+    if integer and not ranges.issuperset(numbers):
         raise ValueError("an operator's input has no range")
+
     taken: list[tuple[int, int]] = []
+
+    def take(what: str, span: list[int], size: int) -> None:
+        begin, end = span
+        if end - begin != size:
+            raise ValueError(f"{what} has {end - begin} bytes, not {size}")
+        taken.append((begin, end))
+
     for row, site in zip(table["sites"], sites, strict=True):
-        sizes = {"kernel": int(np.prod(site["kernel"])) * stored_as(document["precision"], row, kind).itemsize}
-        sizes |= {name: 4 * site["channels"] for name in ("bias", "kernel_scale", "bias_scale") if name in row}
-        for name, size in sizes.items():
-            begin, end = row[name]
-            if end - begin != size:
-                raise ValueError(f"{name} of site {site['name']} has {end - begin} bytes, not {size}")
-            taken.append((begin, end))
+        width = stored_as(document["precision"], row, kind).itemsize
+        take(f"kernel of site {site['name']}", row["kernel"], int(np.prod(site["kernel"])) * width)
+        if kind == "tflite":
+            if ("bias_scale" in row) != integer:
+                raise ValueError(f"site {site['name']} is not of a graph in {document['precision']}")
+            if row["shape"] != _tflite_shape(site):
+                raise ValueError(f"the operator of site {site['name']} has a kernel of shape {row['shape']}")
+            for name in ("bias", "kernel_scale", "bias_scale"):
+                if name in row:
+                    take(f"{name} of site {site['name']}", row[name], 4 * site["channels"])
+    if kind == "tflite":
+        head = table["head"]
+        for name, place in head.items():
+            if name.endswith("_shape"):
+                take(f"{name} of the head", place, {"kernel_shape": 8, "bias_shape": 4}[name])
+            elif name.endswith(("_data", "_scale", "_zero_point")):
+                take(f"{name} of the head", [place, place + 4], 4)
+        for place in head["output_shapes"]:
+            take("an output's shape", place, 8)
+        for row in activations:
+            take(f"scale of tensor {row['tensor']}", row["scale"], 4)
+            take(f"zero point of tensor {row['tensor']}", row["zero_point"], 8)
     taken.sort()
     if any(after[0] < before[1] for before, after in itertools.pairwise(taken)):
-        raise ValueError("two sites share their bytes")
+        raise ValueError("two entries share their bytes")
+
+
+def _tflite_shape(site: dict[str, Any]) -> list[int]:
+    """TFLite's order of a kernel's sides: (out, height, width, in), depthwise (1, height, width, channels)."""
+    height, width, *channels = site["kernel"]
+    return [channels[1], height, width, channels[0]]
 
 
 def _difference(got: Any, expected: Any, name: str = "it") -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepatch import blob
 from edgepatch.blob import Patch
-from edgepatch.errors import EdgepatchError, MismatchError, UsageError
+from edgepatch.errors import MismatchError, UsageError
 from edgepatch.runtime import baking, engines, fitting, graph_file, heads
 from edgepatch.runtime.baking import Baked, Residents
 from edgepatch.runtime.fitting import Fitted
@@ -33,7 +33,7 @@ class _Loaded:
     answers: int = 0  # bound, since it was loaded or last let go
     patience: int = PROMOTE_AFTER  # doubles each time it is let go, lest tasks push each other out all the time
     job: Future[None] | None = None
-    problem: EdgepatchError | None = None  # why it cannot be baked
+    problem: str | None = None  # why it cannot be baked
 
 
 class Runtime:
@@ -49,7 +49,8 @@ class Runtime:
             a task stays, bakes it in the background and moves over between two predictions.
         threads: of the interpreter.
         memory_mb: what baked models may take together, in 10^6 bytes; beyond it the least recently used one goes. A
-            single one may exceed it under `bake`; under `auto` such a task stays bound.
+            single one may exceed it where there is no other way: under `bake`, and of an int8 graph. Under `auto` such
+            a task stays bound.
 
     Raises:
         UsageError: no such file, engine or mode.
@@ -137,6 +138,7 @@ class Runtime:
         fitted = fitting.fit(self._graph, patch, file)
         loaded = _Loaded(patch, fitted, heads.of(patch, fitted.values, file))
         with self._lock:
+            self._refuse_closed()
             self._loaded[patch.task] = loaded
             gone = self._residents.drop(patch.task)
             if self._task is None:
@@ -145,7 +147,7 @@ class Runtime:
         return patch.task
 
     def unload(self, task: str) -> None:
-        """Forget a task. A bound one's memory goes with the next switch at the latest.
+        """Forget a task. A bound one's memory goes with the next switch. If it was in use, the first of the others is.
 
         Raises:
             UsageError: it is not loaded.
@@ -153,8 +155,7 @@ class Runtime:
         with self._lock:
             self._find(task)
             gone = self._residents.drop(task)
-            if self._bound is self._loaded.pop(task):
-                self._bound = None
+            del self._loaded[task]
             if self._task == task:
                 self._task = next(iter(self._loaded), None)
         _close(gone)
@@ -191,7 +192,7 @@ class Runtime:
             BadFileError: the file is not a picture.
         """
         with self._lock:
-            loaded = self._find(task or self._task)
+            loaded = self._find(self._task if task is None else task)
         image = loaded.patch.input(picture)
         return loaded.head.decode(self._run(loaded, image), loaded.patch)
 
@@ -206,6 +207,12 @@ class Runtime:
         """Tasks that are baked and resident, the least recently used first."""
         with self._lock:
             return self._residents.tasks
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Tasks that `auto` could not bake, and why; they stay bound."""
+        with self._lock:
+            return {task: loaded.problem for task, loaded in self._loaded.items() if loaded.problem}
 
     @property
     def baked_bytes(self) -> int:
@@ -228,7 +235,7 @@ class Runtime:
             self._closed = True
             baker, self._baker = self._baker, None
         if baker is not None:
-            baker.shutdown(wait=True, cancel_futures=True)
+            baker.shutdown(wait=True)  # what is queued ends at once, for the runtime is closed
         with self._lock:
             gone = self._residents.clear()
         _close(gone)
@@ -275,7 +282,8 @@ class Runtime:
     def _run_bound(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray]:
         with self._bind_lock:
             engine = self._bind(loaded)
-            outputs = engine.run(image)
+            with engines.refusals(self.engine, loaded.patch.task):
+                outputs = engine.run(image)
         if self.mode == "auto":
             with self._lock:
                 loaded.answers += 1
@@ -288,13 +296,12 @@ class Runtime:
         """Bind a patch unless it is bound already. The lock of the bound model is held."""
         self._refuse_closed()
         if self._engine is None:
-            self._engine = engines.start(self.engine, baking.bind_model(self._graph), self.threads)
+            model, size = baking.bind_model(self._graph), self._graph.input.size
+            self._engine = baking.open_model(self.engine, model, self.threads, size)
         if self._bound is not loaded:
             self._bound = None  # should binding fail half-way, nothing is taken for bound
-            try:
+            with engines.refusals(self.engine, loaded.patch.task):
                 self._engine.bind(loaded.fitted.inputs)
-            except (RuntimeError, ValueError, KeyError) as error:
-                raise MismatchError(f"{self.engine} cannot bind the patch: {error}", field=loaded.patch.task) from error
             self._bound = loaded
         return self._engine
 
@@ -302,8 +309,8 @@ class Runtime:
         """Bake in the background; whatever goes wrong, the task stays bound."""
         try:
             self._bake(loaded)
-        except EdgepatchError as error:
-            loaded.problem = error
+        except Exception as error:  # nobody waits for this thread: what it raised would be lost
+            loaded.problem = str(error) or type(error).__name__
 
     def _bake(self, loaded: _Loaded) -> Baked:
         """A task's baked model, made unless it is there, and resident if the task is still loaded.
@@ -325,10 +332,10 @@ class Runtime:
                     got=self._residents.budget / 1e6,
                     expected=f"at least {needed / 1e6:.0f}",
                 )
-            baked = Baked(self.engine, model, self.threads)
-            baked.warm()
+            baked = Baked(task, self.engine, model, self.threads, self._graph.input.size)
             with self._lock:
-                gone = self._residents.put(task, baked) if self._is_current(loaded) else []
+                stays = self._is_current(loaded) and not self._closed
+                gone = self._residents.put(task, baked) if stays else []
                 for name, _ in gone:
                     if name in self._loaded:  # it has to earn it again
                         other = self._loaded[name]

@@ -133,7 +133,10 @@ def train(
     def deployed(tensors: Tensors) -> _Candidate:
         """What would be written, and what it says of the validation images."""
         named = dataclasses.replace(mould, kinds=_manifest(bodies, top, tensors))
-        patch = storing.store(backbone, named, tensors, codec, trunk, few)
+        whole = all(np.isfinite(value).all() for value in tensors.values())  # packed, a NaN would not show
+        patch = storing.store(backbone, named, tensors, codec if whole else "fp16", trunk, few)
+        if not all(np.isfinite(value).all() for value in patch.tensors.values()):
+            return _Candidate(patch, np.zeros((len(val_set), len(classes))), val_set.labels)
         logits = storing.logits(trunk, backbone, backbone.values(patch), patch, val_set.pixels)
         return _Candidate(patch, logits, val_set.labels)
 
@@ -173,7 +176,11 @@ def train(
         "seed": recipe.seed,
     }
     reporter.say("calibrating activation ranges, for int8 graphs")
-    ranges = calibration.calibrate(backbone, best.patch, few, seed=recipe.seed)
+    try:
+        ranges = calibration.calibrate(backbone, best.patch, few, seed=recipe.seed)
+    except Exception as error:  # hours of training are not to be lost with it
+        reporter.say(f"the patch is not calibrated, so int8 graphs will not take it: {error}")
+        ranges = None
     version = blob.next_version(out, name)
     patch = dataclasses.replace(best.patch, ranges=ranges, metrics=figures, version=version)
     size = blob.write(patch, out)

@@ -1,17 +1,19 @@
-"""Engines: the interpreters that run a graph. One module each, the same three functions.
+"""Engines: the interpreters that run a graph. One module each, with `load` and `start`.
 
 `LiteRT` and `TFLiteRuntime` run .tflite, `OnnxRuntime` .onnx. Which one a graph gets is decided by its file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
-from edgepatch.errors import MissingPackageError, UsageError
+from edgepatch.errors import EdgepatchError, MismatchError, MissingPackageError, UsageError
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
 
@@ -68,6 +70,22 @@ def choose(graph: Graph, name: str | None) -> str:
         f"running this graph needs {' or '.join(ENGINES[engine][2] for engine in candidates)}, which is not installed",
         mend=f'pip install "edgepatch[{extra}]"',
     )
+
+
+@contextlib.contextmanager
+def refusals(name: str, task: str) -> Iterator[None]:
+    """What an engine raises while it lays out or runs a task's model, as an error of ours.
+
+    Raises:
+        MismatchError: it raised something; their exceptions share no base.
+    """
+    try:
+        yield
+    except EdgepatchError:
+        raise
+    except Exception as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MismatchError(f"{name} cannot run the task: {said}", field="task", got=task) from error
 
 
 def load(name: str) -> None:

@@ -15,6 +15,7 @@ SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 2, 4
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
 
+KEY = "edgepatch"  # of the metadata, in both formats
 ALIGNMENT = 16  # of a buffer's data: the schema's own rule
 
 Span = tuple[int, int]
@@ -58,8 +59,8 @@ class Table:
 
     def table(self, field: int) -> Table:
         """The table a field points at."""
-        place = self.need(field)
-        return Table(self.data, place + struct.unpack_from("<I", self.data, place)[0])
+        self.need(field)
+        return Table(self.data, self.follow(field) or 0)
 
     def tables(self, field: int) -> list[int]:
         """Positions of the tables of a vector."""

@@ -14,14 +14,12 @@ import numpy as np
 from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import protobuf
-from edgepatch.runtime.formats.flatbuffer import Edit
+from edgepatch.runtime.formats.flatbuffer import KEY, Edit
 from edgepatch.runtime.formats.protobuf import Span
 from edgepatch.runtime.model import Model
 
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
-
-KEY = "edgepatch"
 
 
 def find(data: bytes) -> Span | None:

@@ -21,7 +21,6 @@ from edgepatch.runtime.model import Model
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
 
-KEY = "edgepatch"
 HEAD_DATA = ("kernel", "bias")
 
 
@@ -32,7 +31,7 @@ def find(data: bytes) -> Span | None:
     for position in model.tables(fb.MODEL_METADATA):
         entry = Table(data, position)
         name = entry.span(fb.METADATA_NAME)
-        if name and data[slice(*name)] == KEY.encode():
+        if name and data[slice(*name)] == fb.KEY.encode():
             return Table(data, buffers[entry.number(fb.METADATA_BUFFER)]).span(fb.BUFFER_DATA)
     return None
 
@@ -53,7 +52,7 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
     Args:
         data: the file.
         table: for each site and for the head its `operator` in the bake subgraph and the number of its `input` range;
-            under `activations` for each quantised tensor its number and the number of its `range`.
+            under `activations` for each quantised tensor that is no constant its number and its range's.
         quantised: whether kernels are int8, so that they have scales.
 
     Raises:
@@ -94,7 +93,7 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
             found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
             if bias.at(fb.TENSOR_QUANTIZATION) is not None:
                 found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
-        return {"operator": row["operator"], "input": row["input"], **found}
+        return {"operator": row["operator"], "input": row["input"], "shape": kernel.numbers(fb.TENSOR_SHAPE), **found}
 
     def head(row: dict[str, Any]) -> dict[str, Any]:
         kernel, bias, output = constants(row)
@@ -114,19 +113,25 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
                 found[f"{name}_zero_point"] = parameters.need(fb.QUANTIZATION_ZERO_POINT)
         return {"operator": row["operator"], "input": row["input"], **found}
 
-    def activation(row: dict[str, Any]) -> dict[str, Any]:
-        parameters = tensor(row["tensor"]).table(fb.TENSOR_QUANTIZATION)
+    def activation(number: int) -> dict[str, Any]:
+        parameters = tensor(number).table(fb.TENSOR_QUANTIZATION)
         return {
-            "tensor": row["tensor"],
-            "range": row["range"],
+            "tensor": number,
+            "range": ranges.get(number),
             "scale": _need(parameters.span(fb.QUANTIZATION_SCALE, 4)),
             "zero_point": _need(parameters.span(fb.QUANTIZATION_ZERO_POINT, 8)),
         }
 
+    ranges = {row["tensor"]: row["range"] for row in table["activations"]}
+    moving = [
+        number
+        for number, position in enumerate(tensors)
+        if (holder := Table(data, position)).at(fb.TENSOR_QUANTIZATION) and not holder.number(fb.TENSOR_BUFFER)
+    ]
     return {
         "sites": [site(row) for row in table["sites"]],
         "head": head(table["head"]),
-        "activations": [activation(row) for row in table["activations"]],
+        "activations": [activation(number) for number in moving],
     }
 
 
