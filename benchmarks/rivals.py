@@ -71,7 +71,7 @@ def rows() -> list[list[str]]:
         for what, target in (("fine-tuned", theirs), ("our patch folded in", ours)):
             for name, delta in DELTAS.items():
                 found.append((f"{name} deltas, {precision}, {what}", len(base), delta(base, target)))
-    head = [["stored", "each further task, KB", *(f"{count} tasks, MB" for count in COUNTS)]]
+    head = [["stored", "each further task, KB", *(f"{count} task{'s' * (count > 1)}, MB" for count in COUNTS)]]
     return head + [
         [name, f"{each / 1e3:,.1f}", *(f"{(once + count * each) / 1e6:,.2f}" for count in COUNTS)]
         for name, once, each in found
@@ -100,10 +100,13 @@ def adapter_rows() -> list[list[str]]:
             engine.bind(values[turn % 2])
             return lambda: engine.run(image)
 
+        loaded: list[Any] = []
+
         def theirs(turn: int) -> Callable[[], object]:
             adapter, run = onnxruntime.LoraAdapter(), onnxruntime.RunOptions()
             adapter.Load(str(paths[turn % 2]))
             run.add_active_adapter(adapter)
+            loaded.append(adapter)  # the options point at it, and do not keep it
             return lambda: session.run(None, {"image": image}, run)
 
         for turn in range(40):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgepatch.converters import dedicated, onnx, tflite
 from edgepatch import Runtime, blob, container, quantisation
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
-from edgepatch.errors import BadFileError, MismatchError, UsageError
+from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
 from edgepatch.runtime import baking, engines, graph_file
 from edgepatch.runtime.fitting import fit
 from edgepatch.runtime.formats import FORMATS, flatbuffer, protobuf
@@ -184,7 +185,7 @@ def test_sites_that_the_graph_does_not_have_are_refused(
         runtime.add(patch)
 
 
-def forged(data: bytes, kind: str, change: Any) -> bytes:
+def forged(data: bytes, kind: str, change: Any, without: str = "") -> bytes:
     """A graph whose document was changed by someone who computes every checksum anew."""
     span = graph_file.find(data, kind)
     assert span is not None
@@ -192,6 +193,7 @@ def forged(data: bytes, kind: str, change: Any) -> bytes:
     document, tensors = container.parse(format.unpack(data[slice(*span)]), "x")
     document = json.loads(json.dumps(document))
     change(document)
+    tensors.pop(without, None)
     packed = format.pack(container.dump(document, tensors))
     if kind == "tflite":
         for position in flatbuffer.root(data).tables(flatbuffer.MODEL_BUFFERS):
@@ -247,6 +249,16 @@ def beyond(row: str, part: str, by: int) -> Any:
         ("fp32", lambda document: document.update(precision="int4")),
         ("fp32", lambda document: document["sites"][2].update(channels=10**9)),
         ("fp32", lambda document: document["sites"][2].update(bound="yes")),
+        ("fp32", lambda document: document["sites"][1].update(placement="expand")),
+        ("fp32", lambda document: document["sites"][2].update(kernel=[-1, -1, 8, 8])),
+        ("fp32", lambda document: document["inputs"].update(head_kernel=[None, None])),
+        ("fp32", lambda document: document["inputs"].update(more=[1])),
+        ("int8", lambda document: document.update(precision="dynamic")),
+        ("int8", lambda document: document["bake"]["activations"][5].update(range=-1)),
+        ("int8", lambda document: document["bake"]["activations"][5].update(range=0.0)),
+        ("int8", lambda document: document["bake"]["activations"].pop()),
+        ("int8", lambda document: document["bake"]["activations"].clear()),
+        ("int8", lambda document: document["bake"]["activations"].append(document["bake"]["activations"][0])),
     ],
 )
 def test_a_bake_table_that_lies_is_refused_before_an_interpreter_sees_it(
@@ -273,6 +285,7 @@ def test_a_bake_table_that_lies_is_refused_before_an_interpreter_sees_it(
         beyond("sites", "kernel", 4),
         lambda document: document["bake"]["sites"][0].update(operator="image"),
         lambda document: document["bake"]["sites"].__setitem__(1, document["bake"]["sites"][0]),
+        lambda document: document["bake"]["activations"].append({"tensor": "image", "range": 0}),
     ],
 )
 def test_a_lying_table_of_an_onnx_graph_is_refused(graphs: dict[str, Path], tmp_path: Path, change: Any) -> None:
@@ -280,6 +293,54 @@ def test_a_lying_table_of_an_onnx_graph_is_refused(graphs: dict[str, Path], tmp_
     path.write_bytes(forged(graphs["onnx"].read_bytes(), "onnx", change))
     with pytest.raises(BadFileError):
         Runtime(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_that_lies_about_its_size_is_refused_when_it_is_opened(
+    tiny: Backbone, graphs: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"forged.{kind}"
+    path.write_bytes(forged(graphs[kind].read_bytes(), kind, lambda document: document["input"].update(size=64)))
+    patch = make_patch(tiny, 0, 3)
+    for mode in ("bind", "bake"):
+        with Runtime(path, mode=mode) as runtime:
+            runtime.add(dataclasses.replace(patch, input=dataclasses.replace(patch.input, size=64)))
+            with pytest.raises(BadFileError, match="other images than it says"):
+                runtime.predict(pictures(1)[0])
+
+
+def test_an_onnx_graph_without_the_nodes_of_its_bake_form_is_refused(graphs: dict[str, Path], tmp_path: Path) -> None:
+    data = forged(graphs["onnx"].read_bytes(), "onnx", lambda document: None, without="bake_graph")
+    (tmp_path / "g.onnx").write_bytes(data)
+    with pytest.raises(BadFileError, match="nodes of the form bake are absent"):
+        Runtime(tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_that_never_stirs_aborts_no_interpreter(
+    tiny: Backbone, every_graph: dict[tuple[str, str], Path], calibrated: list[Patch], kind: str
+) -> None:
+    """TFLite's sum ends the process where the scales of its terms and its own lie a million times apart."""
+    ranges = calibrated[0].ranges
+    assert ranges is not None
+    for number in range(0, len(ranges), 4):
+        for dead in ([0, 0], [0, 1e-6], [-1e29, 1e29]):
+            changed = ranges.copy()
+            changed[number] = dead
+            with Runtime(every_graph[kind, "int8"]) as runtime:
+                runtime.add(dataclasses.replace(calibrated[0], ranges=changed))
+                with contextlib.suppress(EdgepatchError):
+                    assert np.isfinite(runtime.predict(pictures(1)[0]).logits).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_no_training_gives_are_refused(tiny: Backbone, graphs: dict[str, Path], kind: str) -> None:
+    patch = make_patch(tiny, 0, 3)
+    for name in patch.tensors:
+        tensors = {each: value.astype(np.float32) for each, value in patch.tensors.items()}
+        tensors[name].flat[1] = 3e38
+        with Runtime(graphs[kind]) as runtime, pytest.raises(BadFileError, match="out of range"):
+            runtime.add(dataclasses.replace(patch, tensors=tensors))
 
 
 def test_a_forgery_that_changes_nothing_is_taken(graphs: dict[str, Path], tmp_path: Path) -> None:

@@ -151,6 +151,53 @@ def test_a_packed_tensor_without_its_steps_or_its_codec_is_refused(graphs: dict[
             runtime.add(dataclasses.replace(small, codec=foreign))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda codec, tensors: codec.pop("scale"),
+        lambda codec, tensors: (codec.pop("bias"), tensors.pop("bias_step")),
+        lambda codec, tensors: tensors.update(head_kernel_step=np.float32(0.1)),
+        lambda codec, tensors: tensors.update(head_kernel_step=np.ones((400_000,), np.float32)),
+        lambda codec, tensors: tensors.update(scale_step=tensors["scale_step"].astype(np.float16)),
+        lambda codec, tensors: tensors.update(junk_step=np.ones(3, np.float32)),
+        lambda codec, tensors: codec["scale"].update(bits=6.0),
+        lambda codec, tensors: codec["scale"].update(shape=3616),
+        lambda codec, tensors: codec["head_kernel"].update(shape=[10, 1280]),
+        lambda codec, tensors: tensors.update(scale=tensors["scale"][:, :-1]),
+    ],
+)
+def test_half_a_codec_or_one_of_other_types_is_refused(graphs: dict[str, Path], small: Patch, change: Any) -> None:
+    how, tensors = {name: dict(each) for name, each in small.codec.items()}, dict(small.tensors)
+    change(how, tensors)
+    with Runtime(graphs["tflite"]) as runtime, pytest.raises(EdgepatchError):
+        runtime.add(dataclasses.replace(small, codec=how, tensors=tensors))
+
+
+def test_a_head_of_another_width_is_refused_before_it_is_unpacked(
+    graphs: dict[str, Path], small: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a tensor of the wrong shape was unpacked")
+
+    monkeypatch.setattr(codec, "unpack", never)
+    planes = np.zeros((2, 10**6), np.uint8)
+    how = {**small.codec, "head_kernel": {"bits": 2, "shape": [800_000, 10]}}
+    broken = dataclasses.replace(small, codec=how, tensors={**small.tensors, "head_kernel": planes})
+    with Runtime(graphs["tflite"]) as runtime, pytest.raises(EdgepatchError, match="another shape"):
+        runtime.add(broken)
+
+
+def test_one_channel_beyond_all_others_does_not_coarsen_its_site(tiny: Backbone) -> None:
+    own = {name: value.copy() for name, value in tiny.defaults().items()}
+    own["scale"][0] = 1e-7
+    patch = make_patch(tiny, 0, 3)
+    values = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
+    stored, how = codec.encode(values, own, tiny.plan.channels, "int8")
+    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), own, tiny.plan.channels)
+    first = slice(1, tiny.plan.channels[0])
+    np.testing.assert_allclose(got["scale"][first], values["scale"][first], rtol=0.08)
+
+
 def test_training_writes_a_packed_patch_that_is_as_good_as_it_says(
     tiny: Backbone, digits: Path, tmp_path: Path, graphs: dict[str, Path]
 ) -> None:

@@ -317,3 +317,35 @@ def test_the_checksum_is_what_docs_format_says(data: bytes) -> None:
     digest.update(json.dumps(header, separators=(",", ":"), sort_keys=True).encode())
     digest.update(data[8 + length :])
     assert digest.hexdigest() == metadata["sha256"]
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        np.float32(3),
+        np.zeros(4, np.float32),
+        np.zeros((4, 3), np.float32),
+        np.float32([[1, 0]]),
+        np.float32([[0, 3e38]]),
+    ],
+)
+def test_ranges_that_are_no_pairs_are_refused(tiny: Backbone, ranges: np.ndarray) -> None:
+    patch = dataclasses.replace(make_patch(tiny, 0, 3), ranges=np.zeros((2, 2), np.float32))
+    document, tensors = container.parse(blob.dump(patch), "x")
+    document["ranges"] = {"activations": len(ranges) if ranges.ndim else 2}
+    with pytest.raises(BadFileError, match="activation ranges"):
+        blob.parse(container.dump(document, {**tensors, "ranges": ranges}), "x")
+
+
+def test_ranges_at_odds_with_the_document_are_refused(tiny: Backbone) -> None:
+    patch = dataclasses.replace(make_patch(tiny, 0, 3), ranges=np.zeros((2, 2), np.float32))
+    document, tensors = container.parse(blob.dump(patch), "x")
+    for changed in ({}, {"activations": 3}, {"activations": 2, "more": 1}):
+        with pytest.raises(BadFileError, match="at odds"):
+            blob.parse(container.dump(document | {"ranges": changed}, tensors), "x")
+
+
+def test_a_patch_of_before_there_were_codecs_is_read(tiny: Backbone) -> None:
+    document, tensors = container.parse(blob.dump(make_patch(tiny, 0, 3)), "x")
+    del document["codec"]
+    assert blob.parse(container.dump(document, tensors), "x").codec == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_a_budget_too_small_leaves_tasks_bound_under_auto_and_serves_one_under_b
             runtime.predict(picture)
         runtime.wait(60)
         assert runtime.baked == ()
-        assert "budget of memory" in str(runtime._loaded["task0"].problem)
+        assert "budget of memory" in runtime.problems["task0"]
     with Runtime(graph, mode="bake", memory_mb=0.01) as runtime:
         for seed in range(2):
             runtime.add(make_patch(tiny, seed, 3))
@@ -249,6 +250,63 @@ def test_a_task_that_cannot_be_baked_stays_bound(graph: Path, tiny: Backbone, mo
             runtime.predict(picture)
         runtime.wait(60)
         np.testing.assert_array_equal(runtime.predict(picture).logits, before)
+        assert "cannot be baked" in runtime.problems["task0"]
+
+
+def test_waiting_ends_when_the_runtime_is_closed_with_tasks_yet_to_be_baked(
+    graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    original = baking.bake
+
+    def slow(*arguments: object) -> object:
+        goes_on.wait(60)
+        return original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(baking, "bake", slow)
+    runtime = Runtime(graph)
+    for seed in range(3):
+        runtime.add(make_patch(tiny, seed, 3))
+        for _ in range(PROMOTE_AFTER):
+            runtime.predict(pictures(1)[0], f"task{seed}")
+    waiting = threading.Thread(target=runtime.wait, daemon=True)
+    waiting.start()
+    closing = threading.Thread(target=runtime.close, daemon=True)
+    closing.start()
+    goes_on.set()
+    for thread in (closing, waiting):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert runtime.baked == ()
+
+
+def test_a_task_baked_while_the_runtime_closes_is_not_kept(
+    graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, goes_on = threading.Event(), threading.Event()
+    original = baking.bake
+
+    def slow(*arguments: object) -> object:
+        model = original(*arguments)  # type: ignore[arg-type]
+        started.set()
+        goes_on.wait(60)
+        return model
+
+    monkeypatch.setattr(baking, "bake", slow)
+    runtime = Runtime(graph, mode="bake")
+    runtime.add(make_patch(tiny, 0, 3))
+
+    def use() -> None:
+        with contextlib.suppress(UsageError):
+            runtime.use("task0")
+
+    using = threading.Thread(target=use, daemon=True)
+    using.start()
+    assert started.wait(60)
+    runtime.close()
+    goes_on.set()
+    using.join(60)
+    assert runtime.baked == ()
 
 
 def test_closing_while_a_task_is_baked_leaves_nothing_behind(graph: Path, tiny: Backbone) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from collections import OrderedDict
@@ -43,11 +44,11 @@ class Baked:
         BadFileError, MismatchError: the engine refuses the model.
     """
 
-    def __init__(self, task: str, engine: str, model: Model, threads: int, size: int) -> None:
-        self.nbytes = footprint(model, engine)
+    def __init__(self, task: str, engine: str, model: Model, threads: int, graph: Graph) -> None:
+        self.nbytes = footprint(model, graph)
         self._task, self._name = task, engine
         self._lock = threading.Lock()
-        self._engine: Any = open_model(engine, model, threads, size)
+        self._engine: Any = open_model(engine, model, threads, graph.input.size)
         try:
             with engines.refusals(engine, task):
                 self._engine.bind({})
@@ -84,12 +85,18 @@ def open_model(engine: str, model: Model, threads: int, size: int) -> Any:
     return opened
 
 
-def footprint(model: Model, engine: str) -> int:
+def footprint(model: Model, graph: Graph) -> int:
     """Bytes that a baked model keeps resident, estimated: its own, what the interpreter packs of it, activations.
 
-    The factors are from what MobileNetV2 1.0/128 keeps in float32 and int8 (docs/benchmarks.md).
+    The figures are fitted to what MobileNetV2 keeps in each precision (docs/benchmarks.md): packed weights are float32
+    unless the graph computes in int8, and then padded; activations grow with the image.
     """
-    return 3 * model.nbytes + 5_000_000 if engine == "onnx" else int(2.75 * model.nbytes)
+    weights = sum(math.prod(site["kernel"]) for site in graph.document["sites"])
+    width = 2 if graph.precision == "int8" else 4
+    activations = 12 * graph.input.size**2 * 3 * (1 if graph.precision == "int8" else 4)
+    if graph.format == "onnx":  # its arena grows by doubling
+        activations = 2 * activations + 2_000_000
+    return model.nbytes + width * weights + activations
 
 
 class Residents:

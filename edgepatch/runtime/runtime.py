@@ -325,14 +325,14 @@ class Runtime:
                 if self._is_current(loaded) and (baked := self._residents.get(task)):
                     return baked
             model = baking.bake(self._graph, loaded.fitted)
-            if not self._must_bake and (needed := baking.footprint(model, self.engine)) > self._residents.budget:
+            if not self._must_bake and (needed := baking.footprint(model, self._graph)) > self._residents.budget:
                 raise MismatchError(
                     "a baked model would exceed the budget of memory",
                     field="memory_mb",
                     got=self._residents.budget / 1e6,
                     expected=f"at least {needed / 1e6:.0f}",
                 )
-            baked = Baked(task, self.engine, model, self.threads, self._graph.input.size)
+            baked = Baked(task, self.engine, model, self.threads, self._graph)
             with self._lock:
                 stays = self._is_current(loaded) and not self._closed
                 gone = self._residents.put(task, baked) if stays else []

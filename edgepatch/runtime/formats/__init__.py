@@ -1,7 +1,8 @@
 """The two file formats of a shared graph, one module each with the same functions.
 
-`find` (where edgepatch's container stands), `pack` and `unpack` (how it stands there), `view` (one form alone), `locate`
-(the bake table: where everything stands that a task changes), `bind_model` and `bake_model` (what an engine opens).
+`find` (where edgepatch's container stands), `pack` and `unpack` (how it stands there), `view` (one form alone),
+`locate` (the bake table: where everything stands that a task changes), `bind_model` and `bake_model` (what an engine
+opens).
 """
 
 from __future__ import annotations
