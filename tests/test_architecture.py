@@ -33,6 +33,8 @@ LAYERS = (
 DEVICE = (
     "runtime",
     "blob",
+    "codec",
+    "quantisation",
     "container",
     "imaging",
     "files",
