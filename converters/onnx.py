@@ -64,11 +64,11 @@ class _Form:
         self.lay()
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        self.constants[name] = np.ascontiguousarray(value)
+        self.constants[name] = np.asarray(value, order="C")
         return name
 
     def placeholder(self, name: str, value: np.ndarray) -> str:
-        self.placeholders[name] = np.ascontiguousarray(value)
+        self.placeholders[name] = np.asarray(value, order="C")  # a scalar stays one
         return name
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:

@@ -83,9 +83,9 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
         raise bad("is not an edgepatch file", "size", f"{len(data)} bytes", "at least 8 bytes")
     (length,) = struct.unpack_from("<Q", data)
     if data[8:9] != b"{":
-        raise bad(
-            "is not an edgepatch file", "header", "something else", "a .backbone, an .epatch or an exported graph"
-        )
+        model = data[4:8] == b"TFL3" or data[:1] == b"\x08"
+        got = "a graph or another model" if model else "something else"
+        raise bad("is not an edgepatch file", "header", got, "a .backbone or an .epatch")
     if length > MAX_HEADER_KIB * 1024:
         raise bad("is not an edgepatch file", "header length", length, f"at most {MAX_HEADER_KIB} KiB")
     if length > len(data) - 8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import tempfile
@@ -84,3 +85,34 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def refuse_other(path: str | os.PathLike[str], field: str) -> None:
+    """Refuse to replace a .json that is not one of ours: a document without this field.
+
+    Raises:
+        UsageError: it is something else, and would be lost.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError):
+        document = None
+    if not isinstance(document, dict) or field not in document:
+        raise UsageError(
+            "would be replaced, and is not what was written there before", file=path, mend="Choose another --out."
+        )
+
+
+def refuse_unwritable(path: str | os.PathLike[str]) -> None:
+    """Find out before long work, not after it, that a file cannot be written.
+
+    Raises:
+        UsageError: its folder is none, or may not be written to.
+    """
+    folder = Path(path).resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError("cannot be written", file=path, field="folder", got=str(folder), expected="a writable folder")

@@ -233,3 +233,27 @@ def test_a_bug_is_called_a_bug(edgepatch: Any, monkeypatch: pytest.MonkeyPatch, 
 def test_the_console_script_and_the_module_are_the_same_program() -> None:
     done = subprocess.run([sys.executable, "-m", "edgepatch", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("edgepatch, version ")
+
+
+def test_what_is_not_ours_is_not_replaced_and_what_cannot_be_written_is_said_before_the_work(
+    edgepatch: Any, tiny_file: Path, graphs: dict[str, Path], patches: list[Path], digits: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"my": "notes"}')
+    train = ("train", tiny_file, digits, "--out", tmp_path / "mine.epatch", "--json")
+    bench = ("bench", graphs["tflite"], "--patch", patches[0], "--out", tmp_path / "mine", "--json")
+    for call in (train, bench):
+        refused = edgepatch(*call)
+        assert (refused.code, "would be replaced" in refused.out) == (2, True)
+    assert mine.read_text() == '{"my": "notes"}'
+    (tmp_path / "file").write_text("a file")
+    refused = edgepatch("train", tiny_file, digits, "--out", tmp_path / "file" / "x.epatch", "--json")
+    assert (refused.code, "cannot be written" in refused.out) == (2, True)
+    assert edgepatch("train", tiny_file, digits, "--epochs", 0, "--out", tmp_path / "x.epatch").code == 2
+    assert edgepatch("bench", graphs["tflite"], "--patch", patches[0], "--out", mine).code == 2
+
+
+def test_a_graph_in_the_place_of_a_patch_is_called_one(edgepatch: Any, graphs: dict[str, Path], picture: Path) -> None:
+    for graph in graphs.values():
+        refused = edgepatch("run", graph, "--patch", graph, picture, "--json")
+        assert (refused.code, "a graph or another model" in refused.out) == (3, True)

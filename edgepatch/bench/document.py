@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+import platform
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -82,7 +85,21 @@ def measure(
     found["memory"] = {"unit": "MiB", "rows": held}
     for row in reversed(held):  # the first engine's and the first graph's stays, with the fewest tasks
         found["memory"][f"{row['mode']}_mib"] = row["mib"]
+    found["machine"] = {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime")},
+    }
     return {**found, "skipped": plan.skipped, "rounds": rounds, "runs_a_round": timing.RUNS}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> dict[str, Any]:
@@ -102,7 +119,7 @@ def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> d
                     "precision": precision,
                     "tasks": count,
                     "shared": size + sum(each[index % len(each)] for index in range(count)),
-                    "dedicated": count * Path(rival.path).stat().st_size if rival else None,
+                    "dedicated": count * Path(rival.path).stat().st_size if fair(rival) and rival else None,
                     "against": rival.source if rival else None,
                     "against_precision": rival.precision if rival else None,
                 }
@@ -116,6 +133,11 @@ def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> d
         "dedicated": Path(rival.path).stat().st_size if rival else None,
         "rows": rows,
     }
+
+
+def fair(rival: Dedicated | None) -> bool:
+    """Whether a rival's size says anything: a standalone one is a baked copy of the shared graph, metadata and all."""
+    return rival is not None and rival.source != "standalone"
 
 
 def base(dedicated: Sequence[Dedicated], kind: str, precision: str | None) -> Dedicated | None:

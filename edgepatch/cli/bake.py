@@ -17,9 +17,9 @@ from edgepatch.cli.common import check_name, framework, json_option, kib, show
 def command(graph: str, patch: str, out: str, as_json: bool) -> None:
     """Write PATCH and GRAPH as one plain model of that task, for tools that know nothing of patches.
 
-    It takes `image` and answers `logits`. The labels go along: in a .tflite as TFLite Metadata, in an .onnx as the
-    metadata property `labels`. Its precision is GRAPH's, but an .onnx of an fp16 or dynamic GRAPH has float32 kernels:
-    ONNX Runtime computes in those.
+    It takes `image`, float32 (1, size, size, 3), RGB, scaled as its metadata says, and answers `logits`. Labels and
+    scaling go along: in a .tflite as TFLite Metadata, in an .onnx as the properties `labels` and `input`. Its precision
+    is GRAPH's, but an .onnx of an fp16 or dynamic GRAPH has float32 kernels: ONNX Runtime computes in those.
 
     \b
     edgepatch bake mobilenet.tflite flowers.epatch --out flowers.tflite
@@ -40,10 +40,12 @@ def command(graph: str, patch: str, out: str, as_json: bool) -> None:
     task = blob.read(patch)
     data = standard.export(shared, task, patch)
     files.write(out, data)
+    widened = shared.format == "onnx" and shared.precision in ("fp16", "dynamic")
+    precision = "fp32" if widened else shared.precision
     document = {
         "model": out,
         "format": shared.format,
-        "precision": shared.precision,
+        "precision": precision,
         "task": task.task,
         "labels": list(task.labels),
         "bytes": len(data),
@@ -51,5 +53,5 @@ def command(graph: str, patch: str, out: str, as_json: bool) -> None:
         "patch": patch,
         "backbone_id": shared.backbone_id,
     }
-    text = f"{out}: {task.task}, {shared.format} {shared.precision}, {len(task.labels)} classes, {kib(len(data))}"
+    text = f"{out}: {task.task}, {shared.format} {precision}, {len(task.labels)} classes, {kib(len(data))}"
     show(document, text, as_json)

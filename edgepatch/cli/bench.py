@@ -6,11 +6,12 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepatch.cli.common import json_option, kib, patch_option, show, table
+from edgepatch.cli.common import json_option, kib, patch_option, refuse_names, show, table
 
 if TYPE_CHECKING:
     from edgepatch.bench.contestants import Plan
@@ -72,10 +73,13 @@ def command(
     from edgepatch import bench, files
     from edgepatch.bench.document import check
     from edgepatch.cli import bench_picture
+    from edgepatch.files import refuse_other
     from edgepatch.progress import Terminal
 
     check(threads, rounds, tasks)
     if out is not None:
+        refuse_names(out, (".json", ".png"))
+        refuse_other(f"{out}.json", "rows")
         bench_picture.figure_module()  # rather now than after minutes of measuring
     reporter = Terminal()
     plan = bench.plan(graphs, patches, against=against, names=names)
@@ -112,11 +116,16 @@ def _made(plan: Plan, backbone: str | None, reporter: Reporter) -> Iterator[list
 
 def _text(result: dict[str, Any]) -> str:
     cells = [["engine", "precision", "mode", "threads", "ms", "spread", "ratio", "to", "switch ms", "first answer ms"]]
+    graphs = {(row["engine"], row["precision"], row["graph"]) for row in result["rows"] if row.get("graph")}
+    pairs = [(engine, precision) for engine, precision, _ in graphs]
     for row, switch in zip(result["rows"], result["switch"], strict=True):
+        name = row["precision"] or "?"
+        if row.get("graph") and pairs.count((row["engine"], row["precision"])) > 1:
+            name += f" {Path(row['graph']).name}"
         cells.append(
             [
                 row["engine"],
-                row["precision"] or "?",
+                name,
                 row["mode"],
                 str(row["threads"]),
                 f"{row['latency_ms']:.3f}",

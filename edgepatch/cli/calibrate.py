@@ -29,7 +29,7 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
     from edgepatch import blob
     from edgepatch.backbones import backbone as backbone_files
     from edgepatch.data import folder, pictures
-    from edgepatch.errors import UsageError
+    from edgepatch.errors import MismatchError, UsageError
     from edgepatch.progress import Terminal
 
     if out is not None:
@@ -38,6 +38,15 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
         raise UsageError("is out of range", field="--seed", got=seed, expected="0 or more")
     source, task = backbone_files.read(backbone), blob.read(patch)
     source.require_own(task, patch)
+    if task.input.size != source.input.size:
+        raise MismatchError(
+            "was trained for another input size",
+            file=patch,
+            field="input.size",
+            got=task.input.size,
+            expected=source.input.size,
+            mend="Name the backbone it was trained on.",
+        )
     found = folder.anything(data)
     framework("tensorflow", why="calibrating")
     from edgepatch.training import calibration

@@ -48,7 +48,7 @@ def framework(module: str, *, why: str) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model after the fifth
 
 
-def check_name(out: str, suffix: str) -> None:
+def check_name(out: str, suffix: str, field: str = "--out") -> None:
     """Refuse an output whose name says that it is something else: it would be found under it later, or replace it.
 
     Raises:
@@ -56,7 +56,7 @@ def check_name(out: str, suffix: str) -> None:
     """
     if Path(out).suffix != suffix:
         raise UsageError(
-            "is not a name for this kind of file", file=out, field="--out", expected=f"a name ending in {suffix}"
+            "is not a name for this kind of file", file=out, field=field, expected=f"a name ending in {suffix}"
         )
 
 

@@ -32,7 +32,8 @@ from edgepatch.cli.common import check_name, framework, json_option, kib, show
     type=click.Choice(["all", "pointwise", "depthwise", "expand", "project"]),
     default="all",
     show_default=True,
-    help="Sites that can be patched: fewer are cheaper to bind, and take patches of that placement only.",
+    help="Sites that can be patched: fewer are cheaper to bind, and take patches of that placement only. "
+    "Of an adapter: the placement of the graph it is for.",
 )
 @click.option(
     "--patch", "patches", metavar="FILE", multiple=True, help="Run this patch on the new graph against Keras."

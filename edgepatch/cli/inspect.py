@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def describe(file: str) -> dict[str, Any]:
         UsageError: there is no such file.
         BadFileError, MismatchError: it is damaged, or none of edgepatch's.
     """
-    from edgepatch import blob, container, files
+    from edgepatch import blob, codec, container, files
     from edgepatch.backbones import backbone
     from edgepatch.runtime import graph_file
     from edgepatch.runtime.formats import format_of
@@ -63,7 +64,7 @@ def describe(file: str) -> dict[str, Any]:
     return {
         **document,
         "classes": len(patch.labels),
-        "values": int(sum(value.size for value in tensors.values())),
+        "values": sum(math.prod(shape) for shape in codec.shapes(patch, file).values()),
         "tensors": {name: {"dtype": str(value.dtype), "shape": list(value.shape)} for name, value in tensors.items()},
         **size,
     }

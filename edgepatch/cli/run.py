@@ -48,7 +48,7 @@ def command(
     edgepatch run mobilenet.onnx --patch flowers.epatch --patch imagenet.epatch *.jpg --sheet answers.png
     """
     if sheet:
-        check_name(sheet, ".png")
+        check_name(sheet, ".png", "--sheet")
     runtime, tasks = runtime_with(graph, patches, mode=mode, engine=engine, threads=threads)
     rows: list[dict[str, Any]] = []
     unreadable: list[EdgepatchError] = []

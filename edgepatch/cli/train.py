@@ -24,8 +24,7 @@ from edgepatch.cli.common import framework, json_option, kib, show
 @click.option("--out", metavar="FILE.epatch", required=True, help="The patch file; its report stands beside it.")
 @click.option(
     "--epochs",
-    type=int,
-    default=0,
+    type=click.IntRange(min=1),
     help="Of the joint phase; by default the number of images decides. One or two rarely beat the head alone.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of everything random.")
@@ -54,7 +53,7 @@ def command(
     data: str,
     kinds: str,
     out: str,
-    epochs: int,
+    epochs: int | None,
     seed: int,
     val: str | None,
     task: str | None,
@@ -82,7 +81,7 @@ def command(
     from edgepatch.training.recipe import Recipe
 
     recipe = dataclasses.replace(
-        Recipe(epochs=epochs, seed=seed, flips=not no_flips),
+        Recipe(epochs=epochs or 0, seed=seed, flips=not no_flips),
         **{name: value for name, value in changed.items() if value is not None},
     )
     result = trainer.train(

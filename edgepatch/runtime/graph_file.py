@@ -119,14 +119,25 @@ def parse(data: bytes, file: object) -> Graph:
             got="a backbone or a patch" if data[8:9] == b"{" else "something else",
             mend="Export one: edgepatch export BACKBONE --to tflite --out FILE.tflite; patches go to --patch.",
         )
-    span = find(data, kind)
+    try:
+        span = FORMATS[kind].find(data)
+    except (struct.error, IndexError, ValueError) as error:
+        raise BadFileError(
+            "is damaged or cut short",
+            file=file,
+            field="size",
+            got=f"{len(data)} bytes",
+            expected="a whole graph",
+            mend="Copy or export it again.",
+        ) from error
     if span is None:
         raise MismatchError(
-            "is not a shared graph: it was not exported by edgepatch, or is cut short",
+            "is not a shared graph: it was not exported by edgepatch",
             file=file,
             field=f"metadata {KEY}",
             got="nothing",
-            mend="Make one: edgepatch export BACKBONE --to tflite --out FILE",
+            expected="what edgepatch export writes there",
+            mend=f"Make one: edgepatch export BACKBONE --to {kind} --out FILE",
         )
     try:
         packed = FORMATS[kind].unpack(data[slice(*span)])
@@ -164,7 +175,7 @@ def parse(data: bytes, file: object) -> Graph:
 
 
 def find(data: bytes, kind: str) -> tuple[int, int] | None:
-    """Begin and end of the container among the file's bytes, or None."""
+    """Begin and end of the container among the file's bytes; None where there is none, or no whole file."""
     try:
         return FORMATS[kind].find(data)
     except (struct.error, IndexError, ValueError):

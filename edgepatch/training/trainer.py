@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from edgepatch import blob, metrics, patches
+from edgepatch import blob, files, metrics, patches
 from edgepatch import codec as codecs
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
@@ -104,6 +104,8 @@ def train(
         raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(codecs.CODECS))
     if out.suffix != ".epatch" or len(out.stem) > 200:
         raise UsageError("is not the name of a patch file", file=out, expected="a name ending in .epatch")
+    files.refuse_unwritable(out)
+    files.refuse_other(out.with_suffix(".json"), "trained_parameters")
     name = task or out.stem
     keras.utils.set_random_seed(recipe.seed)
     preprocessing = dataclasses.replace(backbone.input, resize=resize)
