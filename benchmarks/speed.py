@@ -86,7 +86,10 @@ def result(alpha: float, size: int) -> dict[str, Any]:
                 graphs[-1].write_bytes(CONVERTERS[kind].export(own, precision))
         patches = [part for seed in (0, 1) for part in ("--patch", random_patch(own, seed, "all", work))]
         stem = OUT / f"mobilenet_v2-{alpha:g}-{size}"
-        return bench(*graphs, *patches, "--backbone", work / "b.backbone", "--out", stem)
+        found = bench(*graphs, *patches, "--backbone", work / "b.backbone", "--out", stem)
+        kept = stem.with_name(f"{stem.name}.json")
+        kept.write_text(kept.read_text().replace(f"{folder}/", ""))  # where the graphs were is nobody's business
+        return found
 
 
 def _named(alpha: float, size: int) -> str:
