@@ -199,10 +199,10 @@ class _Bind(_Form):
             half = self.constant(name, values.astype(np.float16))
             kernel = self.add("Cast", [half], f"{name}/float", to=TensorProto.FLOAT)
         elif self.precision == "dynamic":
-            stored, scale = quantisation.weights(values, 0)
+            stored, most = quantisation.weights(values, 0)
             # not a DequantizeLinear: ONNX Runtime would do that again at every run
             whole = self.add("Cast", [self.constant(name, stored)], f"{name}/float", to=TensorProto.FLOAT)
-            steps = self.constant(f"{name}_scale", scale.reshape(-1, 1, 1, 1))
+            steps = self.constant(f"{name}_scale", (most / np.float32(127)).reshape(-1, 1, 1, 1))
             kernel = self.add("Mul", [whole, steps], f"{name}/dequantised")
         else:
             self.constant(name, values)

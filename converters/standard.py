@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgepatch.converters import document
 from edgepatch.blob import Patch
 from edgepatch.runtime import baking, heads
 from edgepatch.runtime.fitting import fit
+from edgepatch.runtime.formats import protobuf
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
 
@@ -75,12 +77,10 @@ def _tflite(baked: Model, patch: Patch) -> bytes:
 def _onnx(baked: Model, patch: Patch) -> bytes:
     """The nodes with their weights beside them as raw initializers."""
     import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    model = onnx.load_model_from_string(baked.data)
-    for initializer in model.graph.initializer:
-        if initializer.data_location == onnx.TensorProto.EXTERNAL:
-            initializer.CopyFrom(numpy_helper.from_array(baked.tensors[initializer.name], initializer.name))
+    data, _ = protobuf.with_initializers(baked.data, baked.tensors, inline=math.inf)
+    model = onnx.load_model_from_string(data)
     shape = model.graph.output[0].type.tensor_type.shape
     shape.dim[1].dim_value = len(patch.labels)
     model.graph.name = patch.task

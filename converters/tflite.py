@@ -134,8 +134,8 @@ class _Form:
         small = self.precision == "dynamic" and values.size < DYNAMIC_FROM
         if self.precision in ("dynamic", "int8") and not small:
             axis = 3 if site.depthwise else 0
-            stored, scale = quantisation.weights(values, axis)
-            return self.graph.constant(name, stored, share=name, quantisation=(scale, axis))
+            stored, most = quantisation.weights(values, axis)
+            return self.graph.constant(name, stored, share=name, quantisation=(most / np.float32(127), axis))
         if self.precision == "fp16":
             half = self.graph.constant(name, values.astype(np.float16), share=name)
             whole = self.graph.tensor(f"{name}/float", values.shape)

@@ -88,8 +88,7 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
     """The shape of each of a patch's values, after a look at whether they can be decoded at all.
 
     Raises:
-        BadFileError: what the file says of its packed tensors does not fit them, or a tensor is neither a value nor the
-            steps of one.
+        BadFileError: what the file says of its packed tensors does not fit them.
     """
 
     def bad(message: str, name: str, got: object, expected: object) -> BadFileError:

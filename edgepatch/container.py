@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepatch import files
 from edgepatch.errors import BadFileError
 
 Tensors = dict[str, np.ndarray]
@@ -82,9 +83,8 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
     if len(data) < 8:
         raise bad("is not an edgepatch file", "size", f"{len(data)} bytes", "at least 8 bytes")
     (length,) = struct.unpack_from("<Q", data)
-    if data[8:9] != b"{":
-        model = data[4:8] == b"TFL3" or data[:1] == b"\x08"
-        got = "a graph or another model" if model else "something else"
+    if not is_container(data):
+        got = "a graph or another model" if files.format_of(data) else "something else"
         raise bad("is not an edgepatch file", "header", got, "a .backbone or an .epatch")
     if length > MAX_HEADER_KIB * 1024:
         raise bad("is not an edgepatch file", "header length", length, f"at most {MAX_HEADER_KIB} KiB")
@@ -133,6 +133,11 @@ def parse(data: bytes, file: object) -> tuple[dict[str, Any], Tensors]:
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise bad("holds NaN or infinity", name, int(np.sum(~np.isfinite(value))), "0 such values")
     return document, tensors
+
+
+def is_container(data: bytes) -> bool:
+    """Whether the bytes start as `dump` writes them: the ninth opens the header. No model's does."""
+    return data[8:9] == b"{"
 
 
 def check_document(document: dict[str, Any], kind: str, version: int, fields: dict[str, type], file: object) -> None:

@@ -116,3 +116,12 @@ def refuse_unwritable(path: str | os.PathLike[str]) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError("cannot be written", file=path, field="folder", got=str(folder), expected="a writable folder")
+
+
+def format_of(data: bytes) -> str | None:
+    """Which kind of model starts like this, `tflite` or `onnx`, or None."""
+    if data[4:8] == b"TFL3":
+        return "tflite"
+    if data[:1] == b"\x08":  # field 1, ir_version: what every ONNX writer puts first
+        return "onnx"
+    return None

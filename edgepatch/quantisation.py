@@ -30,10 +30,10 @@ def largest(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def weights(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 values in -127..127, and the float32 scale of each channel along `axis`."""
-    scale = largest(values, axis) / np.float32(127)
+    """int8 values in -127..127, and the largest magnitude in each channel along `axis`, which 127 stands for."""
+    most = largest(values, axis)
     shape = [-1 if side == axis % values.ndim else 1 for side in range(values.ndim)]
-    return np.rint(values / scale.reshape(shape)).astype(np.int8), scale
+    return np.rint(values / (most / np.float32(127)).reshape(shape)).astype(np.int8), most
 
 
 def scaled(

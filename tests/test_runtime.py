@@ -6,12 +6,11 @@ import dataclasses
 import importlib.util
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_patch, pictures
+from conftest import in_threads, make_patch, pictures
 from PIL import Image
 
 from edgepatch import Runtime, blob
@@ -81,11 +80,7 @@ def test_threads_that_switch_all_the_time_never_mix_tasks(runtime: Runtime, patc
             if answer.task != task or not np.array_equal(answer.logits, expected[task, index]):
                 problems.append(f"{task} {index}")
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 6)
     assert problems == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_patch, pictures
+from conftest import in_threads, make_patch, pictures
 
 from edgepatch import Runtime
 from edgepatch.backbones.backbone import Backbone
@@ -25,6 +25,28 @@ NEAR = 1e-4  # between the bound and the baked answer of a task; other tasks ans
 @pytest.fixture(params=KINDS)
 def graph(request: pytest.FixtureRequest, graphs: dict[str, Path]) -> Path:
     return graphs[request.param]
+
+
+class Held:
+    """Baking that has begun, and waits to be let go on."""
+
+    def __init__(self) -> None:
+        self.started, self.goes_on = threading.Event(), threading.Event()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    """From here on, whatever is baked is held."""
+    gate, original = Held(), baking.bake
+
+    def slow(*arguments: object) -> object:
+        model = original(*arguments)  # type: ignore[arg-type]
+        gate.started.set()
+        gate.goes_on.wait(60)
+        return model
+
+    monkeypatch.setattr(baking, "bake", slow)
+    return gate
 
 
 def references(graph: Path, tasks: list[Patch], images: list[np.ndarray]) -> dict[tuple[str, int], np.ndarray]:
@@ -179,52 +201,31 @@ def test_many_threads_that_switch_load_and_let_go_never_mix_tasks(graph: Path, t
             except Exception as error:
                 problems.append(repr(error))
 
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(work, 6)
     assert problems == []
     assert any(seen), "nothing was baked, so nothing was tested"
 
 
 def test_a_task_loaded_again_while_it_is_baked_is_never_answered_by_the_old_one(
-    graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+    graph: Path, tiny: Backbone, held: Held
 ) -> None:
-    picture, started, goes_on = pictures(1)[0], threading.Event(), threading.Event()
-    original = baking.bake
-
-    def slow(*arguments: object) -> object:
-        model = original(*arguments)  # type: ignore[arg-type]
-        started.set()
-        goes_on.wait(60)
-        return model
-
+    picture = pictures(1)[0]
     old, new = make_patch(tiny, 1, 3, task="same"), make_patch(tiny, 2, 3, task="same")
     expected = references(graph, [new], [picture])["same", 0]
     with Runtime(graph) as runtime:
         runtime.add(old)
-        monkeypatch.setattr(baking, "bake", slow)
         for _ in range(PROMOTE_AFTER):
             runtime.predict(picture)
-        assert started.wait(60)
+        assert held.started.wait(60)
         runtime.add(new)
-        goes_on.set()
+        held.goes_on.set()
         runtime._baker.submit(lambda: None).result(60)  # type: ignore[union-attr]
         assert runtime.baked == ()
         for _ in range(3):
             np.testing.assert_allclose(runtime.predict(picture).logits, expected, atol=NEAR)
 
 
-def test_predictions_go_on_while_a_task_is_baked(graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    goes_on = threading.Event()
-    original = baking.bake
-
-    def slow(*arguments: object) -> object:
-        goes_on.wait(60)
-        return original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(baking, "bake", slow)
+def test_predictions_go_on_while_a_task_is_baked(graph: Path, tiny: Backbone, held: Held) -> None:
     with Runtime(graph) as runtime:
         runtime.add(make_patch(tiny, 0, 3))
         runtime.add(make_patch(tiny, 1, 3))
@@ -232,7 +233,7 @@ def test_predictions_go_on_while_a_task_is_baked(graph: Path, tiny: Backbone, mo
             runtime.predict(pictures(1)[0])
             runtime.predict(pictures(1)[0], "task1")
         assert runtime.baked == ()
-        goes_on.set()
+        held.goes_on.set()
         runtime.wait(60)
         assert set(runtime.baked) == {"task0", "task1"}
 
@@ -254,16 +255,8 @@ def test_a_task_that_cannot_be_baked_stays_bound(graph: Path, tiny: Backbone, mo
 
 
 def test_waiting_ends_when_the_runtime_is_closed_with_tasks_yet_to_be_baked(
-    graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+    graph: Path, tiny: Backbone, held: Held
 ) -> None:
-    goes_on = threading.Event()
-    original = baking.bake
-
-    def slow(*arguments: object) -> object:
-        goes_on.wait(60)
-        return original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(baking, "bake", slow)
     runtime = Runtime(graph)
     for seed in range(3):
         runtime.add(make_patch(tiny, seed, 3))
@@ -273,26 +266,14 @@ def test_waiting_ends_when_the_runtime_is_closed_with_tasks_yet_to_be_baked(
     waiting.start()
     closing = threading.Thread(target=runtime.close, daemon=True)
     closing.start()
-    goes_on.set()
+    held.goes_on.set()
     for thread in (closing, waiting):
         thread.join(60)
         assert not thread.is_alive()
     assert runtime.baked == ()
 
 
-def test_a_task_baked_while_the_runtime_closes_is_not_kept(
-    graph: Path, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started, goes_on = threading.Event(), threading.Event()
-    original = baking.bake
-
-    def slow(*arguments: object) -> object:
-        model = original(*arguments)  # type: ignore[arg-type]
-        started.set()
-        goes_on.wait(60)
-        return model
-
-    monkeypatch.setattr(baking, "bake", slow)
+def test_a_task_baked_while_the_runtime_closes_is_not_kept(graph: Path, tiny: Backbone, held: Held) -> None:
     runtime = Runtime(graph, mode="bake")
     runtime.add(make_patch(tiny, 0, 3))
 
@@ -302,9 +283,9 @@ def test_a_task_baked_while_the_runtime_closes_is_not_kept(
 
     using = threading.Thread(target=use, daemon=True)
     using.start()
-    assert started.wait(60)
+    assert held.started.wait(60)
     runtime.close()
-    goes_on.set()
+    held.goes_on.set()
     using.join(60)
     assert runtime.baked == ()
 

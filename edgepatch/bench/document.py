@@ -22,6 +22,7 @@ from edgepatch.runtime import baking
 
 ROUNDS = 15
 TASKS = (1, 10, 100)
+STANDALONE = "standalone"  # a rival that is a baked copy of the graph, metadata and all: its size says nothing
 
 
 def check(threads: Sequence[int], rounds: int, tasks: Sequence[int]) -> None:
@@ -111,6 +112,7 @@ def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> d
         kind, precision = shared.graph.format, shared.graph.precision
         rival = base(dedicated, kind, precision)
         size = Path(shared.path).stat().st_size
+        own = Path(rival.path).stat().st_size if rival and rival.source != STANDALONE else None
         for count in tasks:
             rows.append(
                 {
@@ -119,7 +121,7 @@ def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> d
                     "precision": precision,
                     "tasks": count,
                     "shared": size + sum(each[index % len(each)] for index in range(count)),
-                    "dedicated": count * Path(rival.path).stat().st_size if fair(rival) and rival else None,
+                    "dedicated": None if own is None else count * own,
                     "against": rival.source if rival else None,
                     "against_precision": rival.precision if rival else None,
                 }
@@ -133,11 +135,6 @@ def sizes(plan: Plan, dedicated: Sequence[Dedicated], tasks: Sequence[int]) -> d
         "dedicated": Path(rival.path).stat().st_size if rival else None,
         "rows": rows,
     }
-
-
-def fair(rival: Dedicated | None) -> bool:
-    """Whether a rival's size says anything: a standalone one is a baked copy of the shared graph, metadata and all."""
-    return rival is not None and rival.source != "standalone"
 
 
 def base(dedicated: Sequence[Dedicated], kind: str, precision: str | None) -> Dedicated | None:
@@ -164,7 +161,7 @@ def _standalone(plan: Plan, there: set[str], folder: Path) -> list[Dedicated]:
         if (kind, precision) not in found:
             path = folder / f"{precision}.{kind}"
             path.write_bytes(data)
-            found[kind, precision] = Dedicated(str(path), kind, precision, "standalone")
+            found[kind, precision] = Dedicated(str(path), kind, precision, STANDALONE)
     return list(found.values())
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import collections
+import math
 import struct
-from collections.abc import Callable
-
-import numpy as np
 
 from edgepatch.runtime.formats import flatbuffer as fb
 from edgepatch.runtime.formats import protobuf
@@ -39,36 +37,7 @@ def precision(data: bytes, kind: str) -> str | None:
 
 def standalone(model: Model) -> bytes:
     """A baked model as one file: the weights that ONNX Runtime was to be given beside it are put among its bytes."""
-    data = model.data
-
-    def rewritten(begin: int, end: int, number: int, change: Callable[[int, int], bytes]) -> bytes:
-        pieces, done = [], begin
-        for field, start, stop in protobuf.fields(data, begin, end):
-            whole = field != number
-            pieces.append(data[done:stop] if whole else protobuf._field(number, change(start, stop)))
-            done = stop
-        return b"".join(pieces)
-
-    def initializer(begin: int, end: int) -> bytes:
-        name, done = "", begin
-        parts: dict[int, bytes] = {}
-        for field, start, stop in protobuf.fields(data, begin, end):
-            if field == protobuf.TENSOR_NAME:
-                name = data[start:stop].decode()
-            parts[field] = parts.get(field, b"") + data[done:stop]  # a shape is a field for each side
-            done = stop
-        if name not in model.tensors:
-            return data[begin:end]
-        kept = [
-            part for field, part in parts.items() if field not in (protobuf.TENSOR_EXTERNAL, protobuf.TENSOR_LOCATION)
-        ]
-        raw = np.ascontiguousarray(model.tensors[name]).tobytes()
-        return b"".join([*kept, protobuf._field(protobuf.TENSOR_RAW, raw)])
-
-    def graph(begin: int, end: int) -> bytes:
-        return rewritten(begin, end, protobuf.GRAPH_INITIALIZER, initializer)
-
-    return rewritten(0, len(data), protobuf.MODEL_GRAPH, graph) if model.tensors else data
+    return protobuf.with_initializers(model.data, model.tensors, inline=math.inf)[0]
 
 
 def _tflite(data: bytes) -> tuple[collections.Counter[str], bool]:

@@ -42,12 +42,11 @@ def describe(file: str) -> dict[str, Any]:
     from edgepatch import blob, codec, container, files
     from edgepatch.backbones import backbone
     from edgepatch.runtime import graph_file
-    from edgepatch.runtime.formats import format_of
 
     data = files.read(file, limit=graph_file.MAX_BYTES)
     size = {"file": str(Path(file)), "bytes": len(data)}
     # a container's ninth byte opens its JSON header; an .onnx may start with any byte a header length can
-    if data[8:9] != b"{" and format_of(data):
+    if files.format_of(data) and not container.is_container(data):
         graph = graph_file.parse(data, file)
         return {**graph.document, "container": graph.format, **size}
     document, tensors = container.parse(data, file)

@@ -19,8 +19,8 @@ from edgepatch.runtime.model import Model
 
 
 def bind_model(graph: Graph) -> Model:
-    """The form that takes a patch as inputs."""
-    return FORMATS[graph.format].bind_model(graph)
+    """The form that takes a patch as inputs: what a graph that has it is laid out for."""
+    return Model(graph.data)
 
 
 def bake(graph: Graph, fitted: Fitted) -> Model:
@@ -46,7 +46,7 @@ class Baked:
 
     def __init__(self, task: str, engine: str, model: Model, threads: int, graph: Graph) -> None:
         self.nbytes = footprint(model, graph)
-        self._task, self._name = task, engine
+        self.task, self._name = task, engine
         self._lock = threading.Lock()
         self._engine: Any = open_model(engine, model, threads, graph.input.size)
         try:
@@ -59,7 +59,7 @@ class Baked:
 
     def run(self, image: np.ndarray) -> dict[str, np.ndarray] | None:
         """Outputs by name, or None when closed."""
-        with self._lock, engines.refusals(self._name, self._task):
+        with self._lock, engines.refusals(self._name, self.task):
             return None if self._engine is None else self._engine.run(image)
 
     def close(self) -> None:
@@ -112,20 +112,21 @@ class Residents:
             self._kept.move_to_end(task)
         return self._kept.get(task)
 
-    def put(self, task: str, baked: Baked) -> list[tuple[str, Baked]]:
+    def put(self, baked: Baked) -> list[Baked]:
         """Keep a model; returns those that had to go, for the caller to close."""
-        gone = self.drop(task)
-        self._kept[task] = baked
+        gone = self.drop(baked.task)
+        self._kept[baked.task] = baked
         while self.nbytes > self.budget and len(self._kept) > 1:
-            gone.append(self._kept.popitem(last=False))
+            gone.append(self._kept.popitem(last=False)[1])
         return gone
 
-    def drop(self, task: str) -> list[tuple[str, Baked]]:
+    def drop(self, task: str) -> list[Baked]:
         """Let a task go; returns it as `put` does."""
-        return [(task, self._kept.pop(task))] if task in self._kept else []
+        return [self._kept.pop(task)] if task in self._kept else []
 
-    def clear(self) -> list[tuple[str, Baked]]:
-        gone = list(self._kept.items())
+    def clear(self) -> list[Baked]:
+        """Let all go; returns them as `put` does."""
+        gone = list(self._kept.values())
         self._kept.clear()
         return gone
 

@@ -83,8 +83,7 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
     for row, site, cut in rows:
         stored, laid = _stored(graph, row, site)
         sites.append(Folded(laid(quantisation.turned(stored, times[cut])), integers[cut], found[cut]))
-    stored, _ = quantisation.weights(kernel, 0)
-    most = quantisation.largest(kernel, 0)
+    stored, most = quantisation.weights(kernel, 0)
     inputs = np.full_like(most, scales[table["head"]["input"]])
     found, integers, times = quantisation.scaled(most, np.ones_like(most), values["head_bias"], inputs)
     head = np.ascontiguousarray(quantisation.turned(stored.T, times).T)

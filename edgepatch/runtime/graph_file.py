@@ -112,11 +112,11 @@ def read(path: str | os.PathLike[str]) -> Graph:
 def parse(data: bytes, file: object) -> Graph:
     """The shared graph of a file's bytes; see `read`."""
     kind = format_of(data)
-    if kind is None or data[8:9] == b"{":  # a backbone's or a patch's header
+    if kind is None or container.is_container(data):
         raise BadFileError(
             "is neither a .tflite nor an .onnx graph",
             file=file,
-            got="a backbone or a patch" if data[8:9] == b"{" else "something else",
+            got="a backbone or a patch" if container.is_container(data) else "something else",
             mend="Export one: edgepatch export BACKBONE --to tflite --out FILE.tflite; patches go to --patch.",
         )
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model's bytes, and the weights it is given beside them; the engine keeps both as long as it runs."""
+    """A model's bytes, and initializers that an .onnx is given to them; the engine keeps both as long as it runs."""
 
     data: bytes
     tensors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)

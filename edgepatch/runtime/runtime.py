@@ -335,10 +335,9 @@ class Runtime:
             baked = Baked(task, self.engine, model, self.threads, self._graph)
             with self._lock:
                 stays = self._is_current(loaded) and not self._closed
-                gone = self._residents.put(task, baked) if stays else []
-                for name, _ in gone:
-                    if name in self._loaded:  # it has to earn it again
-                        other = self._loaded[name]
+                gone = self._residents.put(baked) if stays else []
+                for let_go in gone:
+                    if other := self._loaded.get(let_go.task):  # it has to earn it again
                         other.answers, other.job, other.patience = 0, None, 2 * other.patience
         _close(gone)
         return baked
@@ -352,7 +351,7 @@ class Runtime:
             raise UsageError("the runtime is closed")
 
 
-def _close(gone: list[tuple[str, Baked]]) -> None:
+def _close(gone: list[Baked]) -> None:
     """Close models, outside any lock but their own: one may be running."""
-    for _, baked in gone:
+    for baked in gone:
         baked.close()

@@ -111,7 +111,7 @@ def train(
     preprocessing = dataclasses.replace(backbone.input, resize=resize)
     train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
     classes = train_files.classes
-    _refuse_unwritable(backbone, name, classes, preprocessing, licence)
+    _refuse_unstorable(backbone, name, classes, preprocessing, licence)
     reporter.say(f"{len(classes)} classes, {len(train_files)} images to train on, {len(val_files)} to choose on")
     train_set = pictures.load(train_files, preprocessing, reporter)
     val_set = pictures.load(val_files, preprocessing, reporter)
@@ -266,7 +266,7 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
         )
 
 
-def _refuse_unwritable(
+def _refuse_unstorable(
     backbone: Backbone, task: str, classes: tuple[str, ...], preprocessing: Preprocessing, licence: str
 ) -> None:
     """Find out now, not after an hour, that a name or the licence cannot stand in a patch file.

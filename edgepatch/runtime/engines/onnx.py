@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch.errors import BadFileError, require
+from edgepatch.runtime.formats import protobuf
 from edgepatch.runtime.model import Model
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
@@ -62,10 +63,11 @@ def start(name: str, model: Model, threads: int) -> OnnxRuntime:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        beside = {name: module.OrtValue.ortvalue_from_numpy(value) for name, value in model.tensors.items()}
+        data, beside = protobuf.with_initializers(model.data, model.tensors)
         if beside:
-            options.add_external_initializers(list(beside), list(beside.values()))
-        session = module.InferenceSession(model.data, options, providers=["CPUExecutionProvider"])
+            values = [module.OrtValue.ortvalue_from_numpy(value) for value in beside.values()]
+            options.add_external_initializers(list(beside), values)
+        session = module.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         return OnnxRuntime(module, session, model)
     except Exception as error:  # its exceptions share no base of their own
         raise BadFileError(f"{name} cannot open the graph: {error}") from error

@@ -55,11 +55,6 @@ def view(data: bytes, form: str) -> list[Edit]:
     return []
 
 
-def bind_model(graph: Graph) -> Model:
-    """The graph as it is."""
-    return Model(graph.data)
-
-
 def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, values, ranges), graph.document["bake"]
@@ -79,7 +74,7 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
         name, number = row["tensor"], row["range"]
         tensors[f"{name}/scale"] = np.array(folded.scales[number], np.float32)
         tensors[f"{name}/zero_point"] = np.array(folded.zero_points[number] + 128, np.uint8)  # activations are unsigned
-    return Model(*protobuf.with_initializers(graph.skeleton, tensors))
+    return Model(graph.skeleton, tensors)
 
 
 def _quantised(name: str, scale: np.ndarray, input_scale: np.float32) -> Tensors:

@@ -65,17 +65,25 @@ def initializers(data: bytes) -> dict[str, Span]:
     return found
 
 
-def with_initializers(model: bytes, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, dict[str, np.ndarray]]:
-    """A model with initializers added: small ones in its bytes, and those that its session is to be given beside."""
-    beside = {name: value for name, value in tensors.items() if value.nbytes > INLINE}
-    added = b"".join(_field(GRAPH_INITIALIZER, _tensor(name, value)) for name, value in tensors.items())
-    return model + _field(MODEL_GRAPH, added), beside
+def with_initializers(
+    model: bytes, tensors: Mapping[str, np.ndarray], inline: float = INLINE
+) -> tuple[bytes, dict[str, np.ndarray]]:
+    """A model with initializers added, and those of them that its session is to be given beside.
+
+    Args:
+        inline: bytes up to which an initializer goes into the model's own; `math.inf` makes it whole.
+    """
+    if not tensors:
+        return model, {}
+    beside = {name: value for name, value in tensors.items() if value.nbytes > inline}
+    added = (_tensor(name, value, external=name in beside) for name, value in tensors.items())
+    return model + _field(MODEL_GRAPH, b"".join(_field(GRAPH_INITIALIZER, tensor) for tensor in added)), beside
 
 
-def _tensor(name: str, value: np.ndarray) -> bytes:
+def _tensor(name: str, value: np.ndarray, external: bool) -> bytes:
     parts = [_number(TENSOR_DIMS, side) for side in value.shape]
     parts += [_number(TENSOR_TYPE, TYPES[value.dtype.name]), _field(TENSOR_NAME, name.encode())]
-    if value.nbytes > INLINE:
+    if external:
         entries = {"location": "edgepatch", "offset": "0", "length": str(value.nbytes)}
         for key, text in entries.items():
             entry = _field(ENTRY_KEY, key.encode()) + _field(ENTRY_VALUE, text.encode())

@@ -140,11 +140,6 @@ def view(data: bytes, form: str) -> list[Edit]:
     return fb.keep(data, form)
 
 
-def bind_model(graph: Graph) -> Model:
-    """The graph with its `bind` subgraph alone."""
-    return Model(graph.data)
-
-
 def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, values, ranges), graph.document["bake"]
