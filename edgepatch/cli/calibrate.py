@@ -20,7 +20,8 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
     """Measure the activations of a patch of BACKBONE on the images of DATA, for graphs that compute in int8.
 
     Training does this already; patches from elsewhere need it. DATA is any folder of images like those the task will
-    see: classes do not matter. Nothing else in the patch changes but its version, which grows by one.
+    see: classes do not matter, and of a folder with train/ that is taken. Nothing else in the patch changes but its
+    version, which grows by one.
 
     \b
     edgepatch calibrate mobilenet.backbone photos/ --patch flowers.epatch

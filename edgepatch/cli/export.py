@@ -36,7 +36,11 @@ from edgepatch.cli.common import check_name, framework, json_option, kib, show
     "Of an adapter: the placement of the graph it is for.",
 )
 @click.option(
-    "--patch", "patches", metavar="FILE", multiple=True, help="Run this patch on the new graph against Keras."
+    "--patch",
+    "patches",
+    metavar="FILE",
+    multiple=True,
+    help="Run this patch on the new graph against Keras; or the one to write as an adapter.",
 )
 @click.option("--out", metavar="FILE", required=True, help="The file to write.")
 @json_option
