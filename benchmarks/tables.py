@@ -1,4 +1,4 @@
-"""Measures what docs/benchmarks.md and docs/recipe.md show and writes it there, each table between two markers.
+"""Measures what docs/benchmarks.md, kinds.md and recipe.md show and writes it there, each table between two markers.
 
     python benchmarks/tables.py               # all of it
     python benchmarks/tables.py parity precision
@@ -24,6 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from edgepatch.converters import onnx, parity, tflite
 
+import kinds
+import networks
 import precision
 import recipe
 import rivals
@@ -164,6 +166,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "codec": lambda: table(precision.codec_rows()),
     "rivals": lambda: table(rivals.rows()),
     "adapters": lambda: table(rivals.adapter_rows()),
+    "kinds": lambda: table(kinds.rows()),
+    "skips": lambda: table(kinds.skip_rows()),
+    "backbones": lambda: table(networks.rows()),
     "latency": lambda: table(speed.latency()),
     "switching": lambda: table(speed.switching()),
     "memory": lambda: table(speed.memory()),
@@ -172,13 +177,17 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+PAGES = dict.fromkeys(("recipe", "placement-accuracy"), "recipe.md")
+PAGES |= dict.fromkeys(("kinds", "skips", "backbones"), "kinds.md")
+
+
 def main(names: list[str]) -> None:
     for name in names or list(TABLES):
         if name == "imagenet" and not SAMPLE.is_dir():
             print(f"skipped imagenet: the pictures are not at {SAMPLE}")
             continue
         made = f"{TABLES[name]()}\n\nMeasured on {machine()}."
-        page = ROOT / "docs" / ("recipe.md" if name in ("recipe", "placement-accuracy") else "benchmarks.md")
+        page = ROOT / "docs" / PAGES.get(name, "benchmarks.md")
         begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
         before, rest = page.read_text().split(begin)
         page.write_text(f"{before}{begin}\n\n{made}\n\n{end}{rest.split(end)[1]}")

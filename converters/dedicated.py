@@ -17,7 +17,7 @@ from edgepatch.converters import onnx as onnx_graph
 
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
-from edgepatch.backbones.plan import Site, pads
+from edgepatch.backbones.plan import Site
 from edgepatch.blob import Patch
 from edgepatch.progress import hushed
 
@@ -32,18 +32,30 @@ def tflite(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np
 
     size = backbone.input.size
     folded, head = fold(backbone, patch), backbone.values(patch)
+    left_out = document.left_out(backbone.plan, head)
+
+    def activate(x: Any, site: Site) -> Any:
+        """As Keras writes them; the converter knows these and fuses them."""
+        if site.activation == "hard_swish":
+            return x * tf.nn.relu6(x + 3) * (1 / 6)
+        if site.activation == "hard_sigmoid":
+            return tf.nn.relu6(x + 3) * (1 / 6)
+        return {"linear": tf.identity, "relu": tf.nn.relu, "relu6": tf.nn.relu6}[site.activation](x)
 
     @tf.function(input_signature=[tf.TensorSpec([1, size, size, 3], tf.float32, name=document.IMAGE)])
     def serve(image: Any) -> dict[str, Any]:
         values: list[Any] = []
-        for node in backbone.plan.nodes:
+        for number, node in enumerate(backbone.plan.nodes):
             sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
-            if node.site:
+            if number in left_out:
+                values.append(values[left_out[number]])
+            elif node.site:
                 kernel, bias = folded[node.site]
-                x = _convolution(tf, backbone, node.site, sources[0], kernel) + bias
-                values.append(tf.nn.relu6(x) if node.site.relu6 else x)
+                values.append(activate(_convolution(tf, backbone, node.site, sources[0], kernel) + bias, node.site))
+            elif node.op == "mean":
+                values.append(tf.reduce_mean(sources[0], axis=(1, 2), keepdims=True))
             else:
-                values.append(sources[0] + sources[1])
+                values.append(sources[0] + sources[1] if node.op == "add" else sources[0] * sources[1])
         features = tf.reduce_mean(values[-1], axis=(1, 2))
         return {document.LOGITS: tf.matmul(features, head["head_kernel"]) + head["head_bias"]}
 
@@ -90,13 +102,14 @@ def onnx(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np.n
 
 
 def fold(backbone: Backbone, patch: Patch) -> dict[Site, tuple[np.ndarray, np.ndarray]]:
-    """Kernel (HWIO) and bias of each site with a patch's values folded in."""
+    """Kernel (HWIO) and bias of each site with a patch's values folded in, its own kernels among them."""
     values = backbone.values(patch)
     found, end = {}, 0
     for site in backbone.plan.sites:
         cut = slice(end, end := end + site.channels)
         scale = values["scale"][cut]
-        kernel = backbone.part(site, "kernel") * (scale[:, None] if site.depthwise else scale)
+        kernel = values.get(f"{site.name}/kernel", backbone.part(site, "kernel"))
+        kernel = kernel * (scale[:, None] if site.depthwise else scale)
         found[site] = kernel, values["bias"][cut]
     return found
 
@@ -105,7 +118,8 @@ class _Plain(onnx_graph._Bake):
     """The bake form with a task's weights in it."""
 
     def __init__(self, backbone: Backbone, patch: Patch) -> None:
-        self.folded, self.patch = fold(backbone, patch), patch
+        self.folded, self.values = fold(backbone, patch), backbone.values(patch)
+        self.left_out = document.left_out(backbone.plan, self.values)
         super().__init__(backbone, "fp32", "all")
 
     def weights(self, site: Site, x: str) -> list[str]:
@@ -114,16 +128,14 @@ class _Plain(onnx_graph._Bake):
         return [self.constant(f"{site.name}/kernel", kernel), self.constant(f"{site.name}/bias", bias)]
 
     def head(self, features: str, number: int) -> None:
-        head = self.backbone.values(self.patch)
-        weights = [self.constant(name, head[name]) for name in ("head_kernel", "head_bias")]
+        weights = [self.constant(name, self.values[name]) for name in ("head_kernel", "head_bias")]
         self.add("Gemm", [features, *weights], document.LOGITS)
 
 
 def _convolution(tf: Any, backbone: Backbone, site: Site, x: Any, kernel: np.ndarray) -> Any:
     constant = tf.constant(kernel)  # a variable would be left behind by the converter
-    around = pads(x.shape[1], site.kernel[0], site.stride, backbone.plan.padding)
-    same = around == pads(x.shape[1], site.kernel[0], site.stride, "same")
-    if not same:
+    around, same = backbone.plan.pads(site, x.shape[1]), backbone.plan.same(site, x.shape[1])
+    if any(around) and not same:
         x = tf.pad(x, ((0, 0), around, around, (0, 0)))
     padding = "SAME" if same else "VALID"
     if site.depthwise:

@@ -9,12 +9,15 @@ import numpy as np
 
 from edgepatch import container, quantisation
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.backbones.plan import Site
+from edgepatch.backbones.plan import Plan, Site
 from edgepatch.container import Tensors
 from edgepatch.runtime import graph_file
 from edgepatch.runtime.formats import FORMATS
 
 IMAGE, LOGITS = "image", "logits"
+# Activations that stand apart, as an operator of their own behind a TFLite or an int8 convolution, and what is added to
+# that one's bias: of a hard sigmoid it makes relu6(x + 3), of which a sixth is left to take.
+APART = {"hard_swish": 0.0, "hard_sigmoid": 3.0}
 
 
 def forms(precision: str) -> list[str]:
@@ -26,6 +29,50 @@ def inputs(backbone: Backbone, placement: str) -> dict[str, list[int | None]]:
     """Shapes of the patch inputs, by name in canonical order; None is the number of classes, which is free."""
     total = sum(site.channels for site in backbone.plan.sites if site.within(placement))
     return {"scale": [total], "bias": [total], "head_kernel": [backbone.plan.features, None], "head_bias": [None]}
+
+
+def ranges_apart(plan: Plan) -> dict[Site, int]:
+    """Numbers of the ranges of what convolutions make whose activation stands apart, in forward order.
+
+    The image has range 0, the plan's nodes 1 and on, then come the features, the logits, and these.
+    """
+    apart = [site for site in plan.sites if site.activation in APART]
+    return {site: number for number, site in enumerate(apart, start=len(plan.nodes) + 3)}
+
+
+def range_count(plan: Plan) -> int:
+    """How many ranges a calibrated patch of a network has."""
+    return len(plan.nodes) + 3 + len(ranges_apart(plan))
+
+
+def shift(site: Site) -> float:
+    """What is added to a site's bias for an activation that stands apart."""
+    return APART.get(site.activation, 0.0)
+
+
+def row(operator: int | str, number: int, shift: float) -> dict[str, Any]:
+    """A site's row of the bake table, as far as a file cannot tell it: `number` is of its input's range."""
+    found: dict[str, Any] = {"operator": operator, "input": number}
+    return found | {"shift": shift} if shift else found
+
+
+def left_out(plan: Plan, values: Tensors) -> dict[int, int]:
+    """For each node of the blocks that a task's `values` skip the node that is read in its place."""
+    skip = values.get("skip", np.zeros(len(plan.residuals), bool))
+    gone = [residual for residual, skipped in zip(plan.residuals, skip, strict=True) if skipped]
+    return {number: residual.entry for residual in gone for number in range(residual.entry + 1, residual.join + 1)}
+
+
+def residuals(plan: Plan) -> list[dict[str, Any]]:
+    """The blocks that a task can skip: number, sites, and the nodes that each reads and ends with."""
+    return [
+        {
+            "block": residual.block,
+            "sites": [site.index for node in plan.nodes[residual.entry + 1 : residual.join] if (site := node.site)],
+            "nodes": [residual.entry, residual.join],
+        }
+        for residual in plan.residuals
+    ]
 
 
 def kernel(backbone: Backbone, site: Site, placement: str) -> np.ndarray:
@@ -87,10 +134,12 @@ def seal(
             row | {"bound": site.within(placement)}
             for row, site in zip(backbone.plan.table(), backbone.plan.sites, strict=True)
         ],
+        "residuals": residuals(backbone.plan),
         "inputs": inputs(backbone, placement),
-        "bake": format.locate(attach(b""), table, precision in ("dynamic", "int8")),
+        "bake": table,
         "graph_sha256": "0" * 64,
     }
+    document["bake"] = format.locate(attach(b""), document, tensors)
 
     def packed() -> bytes:
         return format.pack(container.dump(document, tensors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepatch import quantisation
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
-from edgepatch.backbones.plan import Site, pads
+from edgepatch.backbones.plan import Node, Site
 from edgepatch.runtime.formats import KEY
 
 OPSET = 17
@@ -53,6 +53,8 @@ def export(backbone: Backbone, precision: str = "fp32", placement: str = "all") 
 class _Form:
     """A graph as it is laid down: nodes, constants, and the walk over the plan."""
 
+    left_out: Mapping[int, int] = {}  # nodes that are not laid down, and those that are read in their place
+
     def __init__(self, backbone: Backbone, precision: str, placement: str) -> None:
         self.backbone, self.precision, self.placement = backbone, precision, placement
         self.nodes: list[Any] = []
@@ -60,7 +62,10 @@ class _Form:
         self.placeholders: dict[str, np.ndarray] = {}  # what a runtime supplies
         self.table: dict[str, Any] = {"sites": [], "head": {}, "activations": []}
         self.ranges: dict[str, int] = {}  # which range of a patch each value has
-        self.low, self.high = (self.constant(f"relu6/{name}", np.float32(at)) for name, at in (("low", 0), ("high", 6)))
+        self.ranges_apart = document.ranges_apart(backbone.plan)
+        nodes, size = backbone.plan.nodes, backbone.input.size
+        sides = [*backbone.plan.sides(size), size]  # the last one, of index IMAGE_NODE, is the image's
+        self.sides = {node.site: (sides[node.inputs[0]], sides[at]) for at, node in enumerate(nodes) if node.site}
         self.lay()
 
     def constant(self, name: str, value: np.ndarray) -> str:
@@ -80,16 +85,27 @@ class _Form:
         image = self.activation(document.IMAGE, 0)
         image = self.activation(self.add("Transpose", [image], "image/nchw", perm=[0, 3, 1, 2]), 0)
         values: list[str] = []
+        ends: list[int] = []  # nodes of the graph up to each node of the plan
         for number, node in enumerate(nodes, start=1):
-            sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
-            if node.site:
-                y = self.clip(node.site, self.site(node.site, sources[0]))
-                values.append(self.activation(y, number))
+            if number - 1 in self.left_out:
+                values.append(values[self.left_out[number - 1]])
             else:
-                values.append(self.activation(self.add("Add", sources, f"add/{number}"), number))
+                sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
+                values.append(self.activation(self.node(node, sources, number), number))
+            ends.append(len(self.nodes))
+        self.table["residuals"] = [
+            {"nodes": [ends[residual.entry], ends[residual.join]]} for residual in self.backbone.plan.residuals
+        ]
         pooled = self.activation(self.add("GlobalAveragePool", [values[-1]], "features/pooled"), len(nodes) + 1)
         features = self.activation(self.add("Flatten", [pooled], "features"), len(nodes) + 1)
         self.head(features, len(nodes) + 2)
+
+    def node(self, node: Node, sources: list[str], number: int) -> str:
+        """A node of the plan."""
+        if node.site:
+            return self.activate(node.site, self.site(node.site, sources[0]))
+        operator = {"add": "Add", "multiply": "Mul", "mean": "GlobalAveragePool"}[node.op]
+        return self.add(operator, sources, f"{node.op}/{number}")
 
     def activation(self, name: str, number: int) -> str:
         """The value `name`, of the range `number` of a patch."""
@@ -101,7 +117,7 @@ class _Form:
         return self.convolve(site, x, self.weights(site, x))
 
     def convolve(self, site: Site, x: str, weights: list[str]) -> str:
-        before, behind = pads(self.side(site), site.kernel[0], site.stride, self.backbone.plan.padding)
+        before, behind = self.backbone.plan.pads(site, self.sides[site][0])
         return self.add(
             "Conv",
             [x, *weights],
@@ -112,8 +128,17 @@ class _Form:
             group=site.channels if site.depthwise else 1,
         )
 
-    def clip(self, site: Site, y: str) -> str:
-        return self.add("Clip", [y, self.low, self.high], f"{site.name}/relu6") if site.relu6 else y
+    def activate(self, site: Site, y: str) -> str:
+        """A site's activation."""
+        if site.activation == "linear":
+            return y
+        operator = {"relu": "Relu", "relu6": "Clip", "hard_swish": "HardSwish", "hard_sigmoid": "HardSigmoid"}
+        inputs, options = [y], {}
+        if site.activation == "relu6":
+            inputs += [self.constant(f"relu6/{end}", np.float32(at)) for end, at in (("low", 0), ("high", 6))]
+        if site.activation == "hard_sigmoid":
+            options = {"alpha": 1 / 6, "beta": 0.5}
+        return self.add(operator[site.activation], inputs, f"{site.name}/{site.activation}", **options)
 
     def weights(self, site: Site, x: str) -> list[str]:
         """The names of a site's kernel and bias."""
@@ -126,13 +151,6 @@ class _Form:
         """A site's kernel in ONNX's layout: (out, in per group, height, width)."""
         kernel = document.kernel(self.backbone, site, self.placement)
         return kernel.transpose((2, 3, 0, 1) if site.depthwise else (3, 2, 0, 1))
-
-    def side(self, site: Site) -> int:
-        """Side of the pixels a site sees: each strided site before it has halved them, rounded up."""
-        side = self.backbone.input.size
-        for earlier in self.backbone.plan.sites[: site.index]:
-            side = math.ceil(side / earlier.stride)
-        return side
 
     def model(self, weights: bool = False) -> Any:
         """The graph as a model; with its placeholders as initializers or, for a runtime to add them, without."""
@@ -187,7 +205,9 @@ class _Bind(_Form):
         It is for 1x1 kernels smaller than the image, which ONNX Runtime takes as they come; and what lies beside a
         depthwise site that is bound need then not change its layout twice (docs/decisions/0005-cheaper-bind.md).
         """
-        side = math.ceil(self.side(site) / site.stride)
+        _, side = self.sides[site]
+        if site.kernel[:2] != (1, 1):
+            return False
         if site.placement == "expand":
             return side * side > 2 * site.kernel[2]
         return site.placement == "project" and any(other.depthwise for other in self.bound)
@@ -231,9 +251,13 @@ class _Bake(_Form):
     """Everything is constant, and supplied by a runtime."""
 
     def weights(self, site: Site, x: str) -> list[str]:
-        self.table["sites"].append({"operator": site.name, "input": self.ranges[x]})
+        self.table["sites"].append(document.row(site.name, self.ranges[x], self.shift(site)))
         kernel = self.placeholder(f"{site.name}/kernel", self.kernel(site))
         return [kernel, self.placeholder(f"{site.name}/bias", self.backbone.fold(site)[1])]
+
+    def shift(self, site: Site) -> float:
+        """What is added to a site's bias: see `document.shift`."""
+        return 0.0
 
     def head(self, features: str, number: int) -> None:
         self.table["head"] = {"operator": HEAD, "input": self.ranges[features]}
@@ -246,7 +270,7 @@ class _Integer(_Bake):
     """The same in int8: a QuantizeLinear and a DequantizeLinear at every value, which ONNX Runtime fuses away.
 
     Activations are unsigned: with signed ones ONNX Runtime on x86 leaves what is read twice, and all sums, in float.
-    No Clip: a range from 0 to at most 6 clips by itself.
+    No Clip or Relu: a range from 0, or to at most 6, clips by itself.
     """
 
     def activation(self, name: str, number: int) -> str:
@@ -257,8 +281,16 @@ class _Integer(_Bake):
         output = document.LOGITS if name == HEAD else f"{name}/float"
         return super().activation(self.add("DequantizeLinear", [stored, scale, zero], output), number)
 
-    def clip(self, site: Site, y: str) -> str:
-        return y
+    def activate(self, site: Site, y: str) -> str:
+        if site not in self.ranges_apart:
+            return y
+        y, name = self.activation(y, self.ranges_apart[site]), f"{site.name}/{site.activation}"
+        if site.activation == "hard_swish":
+            return self.add("HardSwish", [y], name)
+        return self.add("Mul", [y, self.constant("sixth", np.float32(1 / 6))], name)
+
+    def shift(self, site: Site) -> float:
+        return document.shift(site)
 
     def weights(self, site: Site, x: str) -> list[str]:
         super().weights(site, x)

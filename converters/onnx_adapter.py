@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
-from edgepatch.errors import require
+from edgepatch.errors import MismatchError, require
 from edgepatch.runtime import graph_file
 from edgepatch.runtime.fitting import fit
 
@@ -34,6 +34,15 @@ def export(backbone: Backbone, patch: Patch, placement: str = "all") -> bytes:
 
     graph = graph_file.parse(onnx.export(backbone, "fp32", placement), "the graph of this adapter")
     inputs = fit(graph, patch, f"patch {patch.task}").inputs
+    if inputs is None:
+        raise MismatchError(
+            "changes kernels or skips blocks, which an adapter cannot",
+            file=f"patch {patch.task}",
+            field="kinds",
+            got=patch.kind,
+            expected="scale_bias or bias",
+            mend="Write it as a model of its own: edgepatch bake GRAPH PATCH --out FILE",
+        )
     adapter = ort.AdapterFormat()
     adapter.set_adapter_version(patch.version)
     adapter.set_model_version(model_version(backbone.id))

@@ -35,9 +35,11 @@ def differences(backbone: Backbone, data: bytes, patch: Patch, file: object = No
     found = {}
     for form in graph.forms:
         bound = form == "bind"
+        if bound and fitted.inputs is None:
+            continue
         model = baking.bind_model(graph) if bound else baking.bake(graph, fitted)
         engine = engines.start(engines.choose(graph, None), model, 1)
-        engine.bind(fitted.inputs if bound else {})
+        engine.bind((bound and fitted.inputs) or {})
         got = np.concatenate([engine.run(image[None])["logits"] for image in images])
         engine.close()
         found[form] = float(np.abs(got - expected).max())

@@ -58,6 +58,15 @@ def _tflite(baked: Model, patch: Patch) -> bytes:
         buffers.append(buffer)
         return len(buffers) - 1
 
+    holders = [graph, *graph.operators]
+    used = np.unique(np.concatenate([ends for each in holders for ends in (each.inputs, each.outputs)]))
+    graph.tensors = [graph.tensors[index] for index in used]  # none of a block that is skipped
+    for each in holders:
+        each.inputs, each.outputs = (
+            np.searchsorted(used, ends).astype(np.int32) for ends in (each.inputs, each.outputs)
+        )
+    for end in [*signature.inputs, *signature.outputs]:
+        end.tensorIndex = int(np.searchsorted(used, end.tensorIndex))
     for tensor in graph.tensors:
         if tensor.buffer not in moved:
             moved[tensor.buffer] = keep(model.buffers[tensor.buffer].data)
@@ -81,6 +90,9 @@ def _onnx(baked: Model, patch: Patch) -> bytes:
 
     data, _ = protobuf.with_initializers(baked.data, baked.tensors, inline=math.inf)
     model = onnx.load_model_from_string(data)
+    read = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
+        model.graph.initializer.remove(tensor)
     shape = model.graph.output[0].type.tensor_type.shape
     shape.dim[1].dim_value = len(patch.labels)
     model.graph.name = patch.task

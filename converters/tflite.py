@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from edgepatch.converters import document
-from edgepatch.converters.tflite_writer import NONE, RELU6, SAME, VALID, Subgraph, Writer, attach
+from edgepatch.converters.tflite_writer import NONE, RELU, RELU6, SAME, VALID, Subgraph, Writer, attach
 
 from edgepatch import quantisation
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
-from edgepatch.backbones.plan import Site, pads
+from edgepatch.backbones.plan import Node, Site
 
 # XNNPACK multiplies an image by a vector pixel by pixel, in calls as short as the vector. Where there are many pixels
 # and few channels, the vector is first laid out for a whole row of them (docs/decisions/0005-cheaper-bind.md).
@@ -60,6 +60,8 @@ def _export(backbone: Backbone, precision: str, placement: str, forms: list[str]
     return data, graphs["bake"].ranges
 
 
+# what convolutions and sums do at once; a hard sigmoid's clips what was shifted (document.APART)
+FUSED = {"linear": NONE, "relu": RELU, "relu6": RELU6, "hard_swish": NONE, "hard_sigmoid": RELU6}
 DYNAMIC_FROM = 1024  # values; smaller kernels gain nothing from int8, and TensorFlow's converter leaves them, too
 
 
@@ -75,25 +77,40 @@ class _Form:
         self.backbone, self.precision, self.placement = backbone, precision, placement
         self.table: dict[str, Any] = {"sites": [], "head": {}, "activations": []}
         self.ranges: dict[int, int] = {}  # which range each tensor is of
+        self.ranges_apart = document.ranges_apart(backbone.plan)
 
     def lay(self) -> None:
         size, plan = self.backbone.input.size, self.backbone.plan
         self.inputs()
         image = self.image(self.graph.input(document.IMAGE, (1, size, size, 3)))
         values: list[int] = []
+        ends: list[int] = []  # operators laid down up to each node
         for number, node in enumerate(plan.nodes, start=1):
             sources = [image if index == IMAGE_NODE else values[index] for index in node.inputs]
-            if node.site:
-                values.append(self.site(node.site, sources[0], number))
-            else:
-                total = self.value(f"add_{number}", self.shape(sources[0]), number)
-                values.append(self.graph.add("ADD", sources, total, fusedActivationFunction=NONE))
-        axes = self.graph.constant("axes", np.array([1, 2], np.int32), share="axes")
-        features = self.value("features", (1, plan.features), len(plan.nodes) + 1)
-        self.graph.add("MEAN", [values[-1], axes], features, keepDims=False)
+            values.append(self.node(node, sources, number))
+            ends.append(len(self.graph.operators))
+        features = self.mean(values[-1], "features", (1, plan.features), len(plan.nodes) + 1)
         self.graph.outputs[document.LOGITS] = self.head(features, len(plan.nodes) + 2)
+        self.table["residuals"] = [
+            {"operators": [ends[residual.entry], ends[residual.join]]} for residual in plan.residuals
+        ]
         if self.quantised is not None:
             self.table["activations"] = [{"tensor": tensor, "range": number} for tensor, number in self.ranges.items()]
+
+    def node(self, node: Node, sources: list[int], number: int) -> int:
+        """A node of the plan, of the range `number` of a patch."""
+        if node.site:
+            return self.site(node.site, sources[0], number)
+        name, shape = f"{node.op}_{number}", self.shape(sources[0])
+        if node.op == "mean":
+            return self.mean(sources[0], name, (1, 1, 1, shape[-1]), number)
+        operator = {"add": "ADD", "multiply": "MUL"}[node.op]
+        return self.graph.add(operator, sources, self.value(name, shape, number), fusedActivationFunction=NONE)
+
+    def mean(self, x: int, name: str, shape: tuple[int, ...], number: int) -> int:
+        """The mean over all pixels, with or without their axes, as `shape` says."""
+        axes = self.graph.constant("axes", np.array([1, 2], np.int32), share="axes")
+        return self.graph.add("MEAN", [x, axes], self.value(name, shape, number), keepDims=len(shape) == 4)
 
     def inputs(self) -> None:
         """Inputs beside the image."""
@@ -104,13 +121,27 @@ class _Form:
 
     def site(self, site: Site, x: int, number: int) -> int:
         """A site with constant kernel and bias, and its activation."""
-        y = self.convolve(site, x, self.bias(site), site.name, number, RELU6 if site.relu6 else NONE)
-        self.table["sites"].append({"operator": len(self.graph.operators) - 1, "input": self.ranges[x]})
-        return y
+        apart = site.activation in document.APART
+        name, between = (f"{site.name}/apart", self.ranges_apart[site]) if apart else (site.name, number)
+        y = self.convolve(site, x, self.bias(site), name, between, FUSED[site.activation])
+        row = document.row(len(self.graph.operators) - 1, self.ranges[x], document.shift(site))
+        self.table["sites"].append(row)
+        return self.apart(site, y, number) if apart else y
+
+    def apart(self, site: Site, y: int, number: int) -> int:
+        """What is left of a site's activation behind its convolution."""
+        value = self.value(site.name, self.shape(y), number)
+        if site.activation == "hard_swish":
+            return self.graph.add("HARD_SWISH", [y], value)
+        if self.quantised is None:
+            sixth = self.graph.constant("sixth", np.array(1 / 6, np.float32), share="sixth")
+        else:
+            sixth = self.graph.constant("sixth", np.array(127, np.int8), share="sixth", quantisation=(1 / 6 / 127, 0))
+        return self.graph.add("MUL", [y, sixth], value, fusedActivationFunction=NONE)
 
     def bias(self, site: Site) -> int:
         """The backbone's own; a runtime writes a task's when it bakes."""
-        own, name = self.backbone.fold(site)[1], f"{site.name}/bias"
+        own, name = self.backbone.fold(site)[1] + np.float32(document.shift(site)), f"{site.name}/bias"
         if self.quantised is None:
             return self.graph.constant(name, own, share=name)
         return self.graph.constant(name, np.zeros(own.shape, np.int32), quantisation=(np.ones(own.shape), 0))
@@ -145,15 +176,14 @@ class _Form:
     def convolve(self, site: Site, x: int, bias: int, name: str, number: int, activation: int) -> int:
         """A site's convolution, with zeros around its input where TFLite's own padding would put them elsewhere."""
         _, side, _, channels = self.shape(x)
-        around = pads(side, site.kernel[0], site.stride, self.backbone.plan.padding)
-        same = around == pads(side, site.kernel[0], site.stride, "same")
-        if not same:
+        around, same = self.backbone.plan.pads(site, side), self.backbone.plan.same(site, side)
+        out = (side + sum(around) - site.kernel[0]) // site.stride + 1
+        if any(around) and not same:
             sides = np.array([[0, 0], around, around, [0, 0]], np.int32)
             zeros = self.graph.constant(f"pads/{around}", sides, share=f"pads/{around}")
             wide = side + sum(around)
             padded = self.value(f"{site.name}/pad", (1, wide, wide, channels), self.ranges[x])
             x = self.graph.add("PAD", [x, zeros], padded)
-        out = -(-side // site.stride)
         y = self.value(name, (1, out, out, site.channels), number)
         options = {
             "padding": SAME if same else VALID,
@@ -194,7 +224,8 @@ class _Bind(_Form):
         zeros = self.graph.constant(f"zeros/{count}", np.zeros(count, np.float32), share=f"zeros/{count}")
         y = self.convolve(site, x, zeros, f"{site.name}/convolution", number, NONE)
         _, _, side, _ = shape = self.shape(y)
-        for name, operator, fused in (("scale", "MUL", NONE), ("bias", "ADD", RELU6 if site.relu6 else NONE)):
+        shift, activation = document.shift(site), FUSED[site.activation]
+        for name, operator, fused in (("scale", "MUL", NONE), ("bias", "ADD", NONE if shift else activation)):
             part = self.parts[name, site]
             if side * side >= TILED_PIXELS and count <= TILED_CHANNELS:
                 ones = self.graph.constant(f"ones/{side}", np.ones((side, 1), np.float32), share=f"ones/{side}")
@@ -206,7 +237,11 @@ class _Bind(_Form):
                 self.value(f"{site.name}/{operator.lower()}", shape, number),
                 fusedActivationFunction=fused,
             )
-        return y
+        if shift:
+            three = self.graph.constant("shift", np.array(shift, np.float32), share="shift")
+            clipped = self.value(f"{site.name}/clipped", shape, number)
+            y = self.graph.add("ADD", [y, three], clipped, fusedActivationFunction=activation)
+        return self.apart(site, y, number) if site.activation in document.APART else y
 
     def head(self, features: int, number: int) -> int:
         product = self.graph.tensor("head/product", (1, 1), free=(1, -1))

@@ -17,7 +17,7 @@ from edgepatch.runtime.formats.flatbuffer import ALIGNMENT, BUFFER_DATA, KEY, MO
 
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "int64": 4, "int8": 9}  # TensorType
 SAME, VALID = 0, 1  # Padding
-NONE, RELU6 = 0, 3  # ActivationFunctionType
+NONE, RELU, RELU6 = 0, 1, 3  # ActivationFunctionType
 
 # operator -> its options' class, and the version from which on int8 is known
 OPERATORS: dict[str, tuple[str | None, int]] = {
@@ -26,6 +26,7 @@ OPERATORS: dict[str, tuple[str | None, int]] = {
     "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3),
     "ADD": ("AddOptions", 2),
     "MUL": ("MulOptions", 2),
+    "HARD_SWISH": ("HardSwishOptions", 1),
     "SPLIT_V": ("SplitVOptions", 2),
     "MEAN": ("ReducerOptions", 2),
     "FULLY_CONNECTED": ("FullyConnectedOptions", 4),

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgepatch import container, files
+from edgepatch import container, files, trunk
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError
 from edgepatch.imaging import Preprocessing
@@ -22,6 +22,7 @@ from edgepatch.imaging import Preprocessing
 FORMAT = 1
 MAX_BYTES = 256 * 1024 * 1024
 MAX_LABELS = 65_536
+MAX_SITES = 4096
 LARGEST_RANGE = 1e30  # of an activation: its width is finite in float32
 RANGES = "ranges"  # the tensor of activation ranges, which belongs to no kind
 
@@ -55,8 +56,8 @@ class Patch:
         labels: class names, by index.
         input: how a picture becomes the network's input.
         tensors: arrays in canonical order and layout, as they are stored; `edgepatch.codec` turns them into values.
-        sites: which sites the patch changes: `{"placement": "all", "channels": [32, 32, 16, ...]}`, and under `sites`
-            their numbers unless they are all; empty without any.
+        sites: for each effect that is told by site (`trunk.SITES`), the numbers of the sites it is of:
+            `{"scale": [0, 1, 2, ...], "bias": [0, 1, 2, ...]}`; empty without any.
         decode: what the head needs to turn outputs into answers.
         codec: for each tensor that is packed, its `bits` and `shape`; empty where values are stored as they are.
         ranges: float32 (activations, 2), the smallest and largest value of each, for graphs that compute in int8; None
@@ -72,7 +73,7 @@ class Patch:
     labels: tuple[str, ...]
     input: Preprocessing
     tensors: Tensors
-    sites: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sites: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
     decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     codec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ranges: np.ndarray | None = None
@@ -84,6 +85,11 @@ class Patch:
     def kind(self) -> str:
         """Its kinds in one word: `scale_bias+classifier`."""
         return "+".join(self.kinds)
+
+    @property
+    def bindable(self) -> bool:
+        """Whether a graph can take it as inputs: one that changes kernels or skips blocks has to be baked."""
+        return not any(name in self.tensors for name in (*trunk.KERNELS, trunk.SKIP))
 
 
 def dump(patch: Patch) -> bytes:
@@ -99,7 +105,7 @@ def dump(patch: Patch) -> bytes:
         "version": patch.version,
         "backbone_id": patch.backbone_id,
         "kinds": {kind: list(names) for kind, names in patch.kinds.items()},
-        "sites": dict(patch.sites),
+        "sites": {effect: list(numbers) for effect, numbers in patch.sites.items()},
         "labels": list(patch.labels),
         "input": patch.input.to_json(),
         "decode": dict(patch.decode),
@@ -145,6 +151,26 @@ def parse(data: bytes, file: object) -> Patch:
     except ValueError as error:
         raise bad("has a broken document", "input", error, "size, resize, scale and offset") from error
 
+    sites = document["sites"]
+    if "placement" in sites:  # as the first patches had them: of scale and bias alike, all unless they are numbered
+        channels = sites.get("channels")
+        numbers = sites.get("sites", list(range(len(channels))) if isinstance(channels, list) else None)
+        sites = {"scale": numbers, "bias": numbers}
+    for effect, numbers in sites.items():
+        if effect not in trunk.SITES:
+            raise bad("changes its sites in an unknown way", "sites", effect, ", ".join(trunk.SITES))
+        if (
+            not isinstance(numbers, list)
+            or not numbers
+            or not all(type(number) is int and 0 <= number < MAX_SITES for number in numbers)
+            or numbers != sorted(set(numbers))
+        ):
+            raise bad("has a broken document", f"sites.{effect}", numbers, "numbers of sites, each once, in order")
+        if effect not in tensors:
+            raise bad("lacks a tensor", "tensors", ", ".join(tensors) or "none", effect)
+    if extra := [name for name in trunk.SITES if name in tensors and name not in sites]:
+        raise bad("does not say at which sites", "sites", ", ".join(sites) or "none", extra[0])
+
     ranges = tensors.pop(RANGES, None)
     if ranges is not None and not (
         ranges.dtype == np.float32
@@ -162,11 +188,12 @@ def parse(data: bytes, file: object) -> Patch:
         isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in kinds.values()
     ):
         raise bad("has a broken document", "kinds", kinds, "for each kind the names of its tensors")
-    expected = [name for names in kinds.values() for name in names]
+    if twice := [names for names in kinds.values() if len(set(names)) != len(names)]:
+        raise bad("names a tensor twice", "kinds", ", ".join(twice[0]), "each tensor once in a kind")
+    # kinds may share one: what they change adds up
+    expected = list(dict.fromkeys(name for names in kinds.values() for name in names))
     if missing := [name for name in expected if name not in tensors]:
         raise bad("lacks a tensor", "tensors", ", ".join(tensors) or "none", missing[0])
-    if len(set(expected)) != len(expected):
-        raise bad("names a tensor twice", "kinds", ", ".join(expected), "each tensor once")
     if extra := [name for name in tensors if name not in expected]:
         raise bad("has a tensor that no kind names", "tensors", extra[0], ", ".join(expected))
     if list(tensors) != expected:
@@ -177,7 +204,7 @@ def parse(data: bytes, file: object) -> Patch:
         version=document["version"],
         backbone_id=document["backbone_id"],
         kinds={kind: tuple(names) for kind, names in kinds.items()},
-        sites=document["sites"],
+        sites=sites,
         labels=tuple(labels),
         input=preprocessing,
         decode=document["decode"],

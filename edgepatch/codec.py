@@ -1,48 +1,54 @@
 """How a patch's values are stored: as float16, or as small integers that say how they differ from the backbone's.
 
 `int8` stores integers of at most eight bits, packed, each times a step: one step a site, and one a class of the head.
-Scales are kept as relative changes, biases as what is left when the backbone's own bias has gone through that change;
-both are mostly small, so six bits hold them (docs/decisions/0007-codec.md has the measurements).
+Scales are kept as relative changes, biases as what is left when the backbone's own bias has gone through that change,
+kernels as differences; all are mostly small, so a few bits hold them (docs/decisions/0007-codec.md has the
+measurements). Masks and skips are bits in either codec.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
-from edgepatch.errors import BadFileError, UsageError
+from edgepatch.errors import BadFileError, MismatchError, UsageError
+from edgepatch.trunk import CHANNELS, SITES, SKIP, Trunk
 
 CODECS = ("fp16", "int8")
-SITES = ("scale", "bias")  # values of the sites; the others are the head's
-PACKED = (*SITES, "head_kernel")
+PACKED = (*CHANNELS, "kernel", "head_kernel")
 LARGEST = 1e8  # of a value: no sum of products with it overflows at once
 LARGEST_CHANGE = 4  # of a scale, relative: one channel beyond would coarsen its whole site
 SITE_BITS = 6
+KERNEL_BITS = 6
 HEAD_BITS = 6
 LARGE_HEAD, LARGE_HEAD_BITS = 32, 8  # from so many classes on the head is most of the file and needs its accuracy
 
 
 def encode(
-    values: Tensors, own: Tensors, channels: list[int], codec: str, mean: np.ndarray | None = None
+    values: Tensors,
+    sites: Mapping[str, Sequence[int]],
+    trunk: Trunk,
+    codec: str,
+    mean: np.ndarray | None = None,
 ) -> tuple[Tensors, dict[str, Any]]:
     """A patch's tensors as its file keeps them, and what the file says of how.
 
     Args:
-        values: float32: `scale`, `bias` of the patch's sites if it changes any, `head_kernel`, `head_bias`.
-        own: the backbone's own `scale` and `bias` at these sites.
-        channels: of each of these sites.
+        values: float32, flat over the sites of each: `scale`, `bias`, `kernel`, bool `mask`, as far as the patch has
+            them; bool `skip`; `head_kernel`, `head_bias`.
+        sites: numbers of the sites of `scale`, `bias`, `kernel` and `mask`.
+        trunk: the network.
         codec: one of `CODECS`.
-        mean: what each channel's convolution gives on average. The bias then makes up for what rounding the scale
-            shifts there.
+        mean: what each channel's convolution gives on average, of all sites. The bias then makes up for what rounding
+            the scale shifts there.
     """
     if codec not in CODECS:
         raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(CODECS))
-    if codec == "fp16":
-        return {name: value.astype(np.float16) for name, value in values.items()}, {}
     stored: Tensors = {}
     how: dict[str, Any] = {}
 
@@ -52,36 +58,42 @@ def encode(
         how[name] = {"bits": bits, "shape": list(value.shape)}
         return np.asarray(integers * each, np.float32)
 
-    def site_steps(value: np.ndarray) -> np.ndarray:
-        ends = np.cumsum(channels)
-        return _steps(np.array([np.abs(part).max() for part in np.split(value, ends[:-1])]), SITE_BITS)
+    def keep_sites(name: str, value: np.ndarray, bits: int) -> np.ndarray:
+        cuts = trunk.cuts(name, sites[name])
+        step = _steps(np.array([np.abs(value[cut]).max() for cut in cuts.values()]), bits)
+        return keep(name, value, step, np.repeat(step, [cut.stop - cut.start for cut in cuts.values()]), bits)
 
-    if "scale" in values:
-        nonzero = np.where(own["scale"] == 0, np.float32(1), own["scale"])
-        change = np.where(own["scale"] == 0, 0, values["scale"] / nonzero - 1)
-        change = np.clip(change, -LARGEST_CHANGE, LARGEST_CHANGE)
-        step = site_steps(change)
-        change = keep("scale", change, step, np.repeat(step, channels), SITE_BITS)
-        rest = values["bias"] - own["bias"] * (1 + change)
-        if mean is not None:
-            rest = rest + (values["scale"] - own["scale"] * (1 + change)) * mean
-        step = site_steps(rest)
-        keep("bias", rest, step, np.repeat(step, channels), SITE_BITS)
-    bits = LARGE_HEAD_BITS if values["head_kernel"].shape[1] >= LARGE_HEAD else HEAD_BITS
-    step = _steps(np.abs(values["head_kernel"]).max(axis=0), bits)
-    keep("head_kernel", values["head_kernel"], step, step, bits)
-    stored["head_bias"] = values["head_bias"].astype(np.float32)
+    change = np.zeros_like(trunk.scale)  # of the scales of all sites, relative, as it will be decoded
+    lost = np.zeros_like(trunk.scale)  # by rounding them
+    for name, value in values.items():
+        if name == "mask":
+            stored[name] = np.packbits(value, bitorder="little")
+        elif name == SKIP:
+            stored[name] = value.astype(np.uint8)
+        elif codec == "fp16":
+            stored[name] = value.astype(np.float16)
+        elif name == "scale":
+            inside = trunk.inside(sites[name])
+            own = trunk.scale[inside]
+            exact = np.where(own == 0, 0, value / np.where(own == 0, np.float32(1), own) - 1)
+            change[inside] = keep_sites(name, np.clip(exact, -LARGEST_CHANGE, LARGEST_CHANGE), SITE_BITS)
+            lost[inside] = value - own * (1 + change[inside])
+        elif name == "bias":  # behind the scale, in any patch's order
+            inside = trunk.inside(sites[name])
+            rest = value - trunk.bias[inside] * (1 + change[inside])
+            if mean is not None:
+                rest = rest + (lost * mean)[inside]
+            keep_sites(name, rest, SITE_BITS)
+        elif name == "kernel":
+            own = np.concatenate([trunk.kernel(number).ravel() for number in sites[name]])
+            keep_sites(name, value - own, KERNEL_BITS)
+        elif name == "head_kernel":
+            bits = LARGE_HEAD_BITS if value.shape[1] >= LARGE_HEAD else HEAD_BITS
+            step = _steps(np.abs(value).max(axis=0), bits)
+            keep(name, value, step, step, bits)
+        else:
+            stored[name] = value.astype(np.float32)
     return stored, how
-
-
-def inside(patch: Patch, channels: list[int]) -> np.ndarray:
-    """Which channels of all sites a patch changes, bool (sum of channels,).
-
-    Args:
-        channels: of each site of the network.
-    """
-    chosen = set(patch.sites.get("sites", range(len(channels))) if patch.sites else ())
-    return np.repeat([number in chosen for number in range(len(channels))], channels)
 
 
 def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
@@ -107,53 +119,120 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
         planes, count = patch.tensors[name], math.prod(shape)
         if planes.dtype != np.uint8 or planes.shape != (bits, -(-count // 8)):
             raise bad("has a tensor at odds with its codec", name, planes.shape, (bits, -(-count // 8)))
-        sites = len(patch.sites.get("channels", ()))
-        steps = (sites,) if name in SITES else (shape[-1],)
+        steps = (len(patch.sites.get(name, ())) if name in SITES else shape[-1],)
         step = patch.tensors.get(f"{name}_step", np.zeros(0))
         if step.dtype != np.float32 or step.shape != steps:
             raise bad("has steps at odds with its codec", f"{name}_step", step.shape, f"float32 {steps}")
         found[name] = tuple(shape)
         del found[f"{name}_step"]
-    if ("scale" in patch.codec) != ("bias" in patch.codec):
+    if ("scale" in patch.codec) != ("bias" in patch.codec) and "scale" in found:
         raise bad("packs one of scale and bias", "scale", ", ".join(patch.codec), "both or none")
     return found
 
 
-def decode(patch: Patch, own: Tensors, channels: list[int], file: object = None) -> Tensors:
-    """A patch's values, float32, in C order, owned by the caller.
-
-    Args:
-        own: the backbone's own `scale` and `bias` at the patch's sites.
-        channels: of each of these sites.
+def check(patch: Patch, trunk: Trunk, file: object = None) -> None:
+    """Refuse a patch that is not of this network, before anything is unpacked.
 
     Raises:
-        BadFileError: what the file says of its tensors does not fit them or the sites, or a value is out of range.
+        MismatchError: it changes sites or blocks that the network does not have, or in other shapes.
+        BadFileError: as `shapes`.
     """
-    found: Tensors = {}
-    for name, shape in shapes(patch, file).items():
-        if name in SITES and shape != own[name].shape:
-            raise BadFileError(
-                "has a tensor of another shape than its sites",
+    found, sites = shapes(patch, file), len(trunk.names)
+    if nowhere := [name for name in SITES if name in found and name not in patch.sites]:
+        raise BadFileError("does not say at which sites", file=file, field=f"sites.{nowhere[0]}")
+    for effect, numbers in patch.sites.items():
+        if outside := [number for number in numbers if not 0 <= number < sites]:
+            raise MismatchError(
+                "changes sites that the network does not have",
                 file=file,
-                field=name,
-                got=shape,
-                expected=own[name].shape,
+                field=f"sites.{effect}",
+                got=outside[0],
+                expected=f"numbers from 0 to {sites - 1}",
             )
-        if name not in patch.codec:
-            found[name] = np.array(patch.tensors[name], np.float32, order="C")
-            continue
-        integers, step = unpack(patch.tensors[name], shape), patch.tensors[f"{name}_step"]
-        with np.errstate(over="ignore"):  # what overflows is refused below
-            found[name] = integers * (np.repeat(step, channels) if name in SITES else step)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if "scale" in patch.codec:
-            change = 1 + found["scale"]
-            found["scale"] = own["scale"] * change
-            found["bias"] = own["bias"] * change + found["bias"]
+    expected: dict[str, tuple[int, ...]] = {
+        effect: (trunk.length(effect, numbers),) for effect, numbers in patch.sites.items()
+    }
+    if "mask" in expected:
+        expected["mask"] = (-(-expected["mask"][0] // 8),)
+    if SKIP in found:
+        expected[SKIP] = (trunk.residuals,)
+    for effect, shape in expected.items():
+        if found.get(effect) != shape:
+            raise MismatchError(
+                "is a mask for other kernels"
+                if effect == "mask"
+                else "skips blocks that the network does not have"
+                if effect == SKIP
+                else "has a tensor of another shape than its sites have here",
+                file=file,
+                field=effect,
+                got=str(found.get(effect, "nothing")),
+                expected=str(shape),
+            )
+    bits = {name: patch.tensors[name] for name in ("mask", SKIP) if name in found}
+    if wrong := [name for name, value in bits.items() if value.dtype != np.uint8]:
+        raise BadFileError("has bits of another type", file=file, field=wrong[0], expected="uint8")
+    if SKIP in bits and bits[SKIP].max(initial=0) > 1:
+        raise BadFileError("has broken bits", file=file, field=SKIP, got=int(bits[SKIP].max()), expected="0 or 1")
+
+
+def decode(patch: Patch, trunk: Trunk, file: object = None) -> Tensors:
+    """What a patch makes of a network.
+
+    Returns:
+        float32, in C order, owned by the caller: `scale` and `bias` of all sites (sum of channels,), the network's own
+        where the patch has none, and the head. For each site with another kernel `NAME/kernel`, float32 HWIO, and for
+        each with a mask `NAME/mask`, bool HWIO. If the patch can skip blocks, `skip`, bool (residuals,).
+
+    Raises:
+        MismatchError, BadFileError: as `check`; or a value is out of range.
+    """
+    check(patch, trunk, file)
+    found: Tensors = {"scale": trunk.scale.copy(), "bias": trunk.bias.copy()}
+    change = np.ones_like(trunk.scale)  # of packed scales, which own biases go through
+    for name, shape in sorted(shapes(patch, file).items(), key=lambda item: item[0] != "scale"):
+        numbers, stored = patch.sites.get(name, ()), patch.tensors[name]
+        cuts = trunk.cuts(name, numbers) if name in SITES else {}
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            if name == "mask":
+                bits = np.unpackbits(stored, count=trunk.length(name, numbers), bitorder="little").astype(bool)
+                found |= {
+                    f"{trunk.names[each]}/mask": bits[cut].reshape(trunk.shapes[each]) for each, cut in cuts.items()
+                }
+                continue
+            if name == SKIP:
+                found[SKIP] = stored.astype(bool)
+                continue
+            value = _value(patch, name, shape, cuts)
+            if name == "kernel":
+                for each, cut in cuts.items():
+                    own = trunk.kernel(each) if name in patch.codec else 0
+                    found[f"{trunk.names[each]}/kernel"] = value[cut].reshape(trunk.shapes[each]) + own
+                continue
+            if name not in CHANNELS:
+                found[name] = value
+                continue
+            inside = trunk.inside(numbers)
+            if name in patch.codec and name == "scale":
+                change[inside] = 1 + value
+                value = trunk.scale[inside] * change[inside]
+            elif name in patch.codec:
+                value = trunk.bias[inside] * change[inside] + value
+            found[name][inside] = value
     for name, value in found.items():
-        if not (np.abs(value) <= LARGEST).all():
+        if value.dtype == np.float32 and not (np.abs(value) <= LARGEST).all():
             raise BadFileError("has values out of range", file=file, field=name, expected=f"at most {LARGEST:g}")
     return found
+
+
+def _value(patch: Patch, name: str, shape: tuple[int, ...], cuts: dict[int, slice]) -> np.ndarray:
+    """A tensor as it is stored, float32: values, or integers times steps."""
+    stored = patch.tensors[name]
+    if name not in patch.codec:
+        return np.array(stored, np.float32, order="C")
+    step = patch.tensors[f"{name}_step"]
+    each = np.repeat(step, [cut.stop - cut.start for cut in cuts.values()]) if cuts else step
+    return unpack(stored, shape) * each
 
 
 def pack(integers: np.ndarray, bits: int) -> np.ndarray:

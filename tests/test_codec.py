@@ -66,12 +66,11 @@ def test_a_packed_patch_answers_nearly_as_the_one_it_was_made_of(
 def test_the_bias_makes_up_for_what_rounding_the_scale_shifts_on_average(tiny: Backbone) -> None:
     patch = make_patch(tiny, 0, 3)
     values = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
-    own, channels = tiny.defaults(), tiny.plan.channels
     mean = np.concatenate([tiny.part(site, "mean") for site in tiny.plan.sites]) + 5
     shifts = []
     for given in (None, mean):
-        stored, how = codec.encode(values, own, channels, "int8", given)
-        got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), own, channels)
+        stored, how = codec.encode(values, patch.sites, tiny.trunk, "int8", given)
+        got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), tiny.trunk)
         shifts.append(np.abs((got["scale"] - values["scale"]) * mean + got["bias"] - values["bias"]).mean())
     assert shifts[1] < 0.8 * shifts[0]
 
@@ -82,7 +81,7 @@ def test_the_file_of_a_whole_mobilenet_patch_with_ten_classes_is_under_40_kb(tmp
     for classes, limit in ((10, 40_000), (100, 160_000)):
         patch = make_patch(backbone, 0, classes)
         own = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
-        stored, how = codec.encode(own, backbone.defaults(), backbone.plan.channels, "int8")
+        stored, how = codec.encode(own, patch.sites, backbone.trunk, "int8")
         heads = tuple(name for name in stored if name.startswith("head_"))
         kinds = {"scale_bias": tuple(name for name in stored if name not in heads), "classifier": heads}
         ranges = np.zeros((len(backbone.plan.nodes) + 3, 2), np.float32)
@@ -95,21 +94,21 @@ def test_the_file_of_a_whole_mobilenet_patch_with_ten_classes_is_under_40_kb(tmp
 
 
 def test_a_site_whose_values_are_the_backbones_own_stays_exactly_so(tiny: Backbone) -> None:
-    own, channels = tiny.defaults(), tiny.plan.channels
+    patch = make_patch(tiny, 0, 3)
+    own = tiny.defaults()
     values = {**own, "head_kernel": np.zeros((1280, 3), np.float32), "head_bias": np.zeros(3, np.float32)}
-    stored, how = codec.encode(values, own, channels, "int8")
-    patch = dataclasses.replace(make_patch(tiny, 0, 3), tensors=stored, codec=how)
-    for name, value in codec.decode(patch, own, channels).items():
+    stored, how = codec.encode(values, patch.sites, tiny.trunk, "int8")
+    for name, value in codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), tiny.trunk).items():
         np.testing.assert_array_equal(value, values[name])
 
 
 def test_a_scale_of_zero_in_the_backbone_is_no_division_by_zero(tiny: Backbone) -> None:
-    own = {name: value.copy() for name, value in tiny.defaults().items()}
-    own["scale"][:5] = 0
+    trunk = dataclasses.replace(tiny.trunk, scale=tiny.trunk.scale.copy())
+    trunk.scale[:5] = 0
     patch = make_patch(tiny, 0, 3)
     values = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
-    stored, how = codec.encode(values, own, tiny.plan.channels, "int8")
-    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), own, tiny.plan.channels)
+    stored, how = codec.encode(values, patch.sites, trunk, "int8")
+    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), trunk)
     assert all(np.isfinite(value).all() for value in got.values())
 
 
@@ -188,12 +187,12 @@ def test_a_head_of_another_width_is_refused_before_it_is_unpacked(
 
 
 def test_one_channel_beyond_all_others_does_not_coarsen_its_site(tiny: Backbone) -> None:
-    own = {name: value.copy() for name, value in tiny.defaults().items()}
-    own["scale"][0] = 1e-7
+    trunk = dataclasses.replace(tiny.trunk, scale=tiny.trunk.scale.copy())
+    trunk.scale[0] = 1e-7
     patch = make_patch(tiny, 0, 3)
     values = {name: value.astype(np.float32) for name, value in patch.tensors.items()}
-    stored, how = codec.encode(values, own, tiny.plan.channels, "int8")
-    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), own, tiny.plan.channels)
+    stored, how = codec.encode(values, patch.sites, trunk, "int8")
+    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how), trunk)
     first = slice(1, tiny.plan.channels[0])
     np.testing.assert_allclose(got["scale"][first], values["scale"][first], rtol=0.08)
 
@@ -241,6 +240,9 @@ def test_kinds_with_placements_are_named_and_refused_by_name() -> None:
     for text, problem in (
         ("scale_bias@nowhere", "no such placement"),
         ("classifier@project", "no placement"),
+        ("classifier:2", "no number"),
+        ("depthwise@project", "cannot be confined"),
+        ("mask:3", "takes no number"),
         ("scale_bias@project+scale_bias", "named twice"),
         ("scale_bias@", "no such placement"),
     ):

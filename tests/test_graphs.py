@@ -117,7 +117,7 @@ def test_the_document_says_what_the_graph_is(tiny: Backbone, graphs: dict[str, P
         assert (graph.format, graph.backbone_id, graph.document["alpha"]) == (kind, tiny.id, 0.1)
         assert [site["name"] for site in graph.document["sites"]] == [site.name for site in tiny.plan.sites]
         assert graph.inputs["head_kernel"] == (1280, None)
-        np.testing.assert_array_equal(graph.defaults["scale"], tiny.defaults()["scale"])
+        np.testing.assert_array_equal(graph.trunk.scale, tiny.defaults()["scale"])
 
 
 def test_standard_tools_open_the_graphs(graphs: dict[str, Path]) -> None:

@@ -243,7 +243,7 @@ def test_onnx_runtime_switches_between_adapters_of_one_shared_graph(
 
 
 def test_an_adapter_of_a_placement_is_for_the_graph_of_that_placement(tiny: Backbone, tmp_path: Path) -> None:
-    patch, image = make_patch(tiny, 3, 4, placement="project"), pictures(1)
+    patch, image = make_patch(tiny, 3, 4, kinds="scale_bias@project"), pictures(1)
     (tmp_path / "g.onnx").write_bytes(onnx.export(tiny, "fp32", "project"))
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -345,6 +345,40 @@ def test_ranges_at_odds_with_the_document_are_refused(tiny: Backbone) -> None:
             blob.parse(container.dump(document | {"ranges": changed}, tensors), "x")
 
 
+@pytest.mark.parametrize(
+    "sites",
+    [
+        {"scale": [1, 0], "bias": [0, 1]},
+        {"scale": [0, 0], "bias": [0, 1]},
+        {"scale": [-1], "bias": [0]},
+        {"scale": [True], "bias": [0]},
+        {"scale": [5000], "bias": [0]},
+        {"scale": [], "bias": [0]},
+        {"scale": "0", "bias": [0]},
+        {"scale": {"0": 1}, "bias": [0]},
+        {"scale": [0]},
+        {},
+        {"scale": [0], "bias": [0], "kernel": [0]},
+        {"scale": [0], "bias": [0], "surprise": [0]},
+        {"placement": "all"},
+        {"placement": "all", "channels": 7},
+        {"placement": "all", "channels": [8], "sites": [0, -1]},
+    ],
+)
+def test_sites_that_are_no_numbers_of_sites_are_refused(patch: Patch, data: bytes, sites: Any) -> None:
+    with pytest.raises(BadFileError) as caught:
+        blob.parse(forge({**document_of(data), "sites": sites}, patch.tensors), "x")
+    assert caught.value.details["field"].startswith(("sites", "tensors"))
+
+
+def test_a_patch_of_before_effects_had_sites_of_their_own_is_read(tiny: Backbone, patch: Patch, data: bytes) -> None:
+    channels = tiny.plan.channels
+    for sites in ({"placement": "all", "channels": channels}, {"placement": "x", "sites": [*range(52)], "channels": 0}):
+        old = blob.parse(forge({**document_of(data), "sites": sites}, patch.tensors), "x")
+        assert old.sites == patch.sites
+        np.testing.assert_array_equal(tiny.values(old)["scale"], tiny.values(patch)["scale"])
+
+
 def test_a_patch_of_before_there_were_codecs_is_read(tiny: Backbone) -> None:
     document, tensors = container.parse(blob.dump(make_patch(tiny, 0, 3)), "x")
     del document["codec"]

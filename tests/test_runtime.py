@@ -142,10 +142,12 @@ def test_tensors_the_graph_does_not_take_are_refused(runtime: Runtime, tiny: Bac
     with pytest.raises(MismatchError, match="another shape"):
         runtime.add(dataclasses.replace(patch, tensors=shorter))
     more = dataclasses.replace(
-        patch, kinds={**patch.kinds, "mask": ("mask",)}, tensors={**patch.tensors, "mask": np.zeros(4, np.uint8)}
+        patch, kinds={**patch.kinds, "gain": ("gain",)}, tensors={**patch.tensors, "gain": np.zeros(4, np.uint8)}
     )
     with pytest.raises(MismatchError, match="does not take"):
         runtime.add(more)
+    with pytest.raises(BadFileError, match="at which sites"):
+        runtime.add(dataclasses.replace(patch, sites={"scale": patch.sites["scale"]}))
 
 
 def test_a_head_that_does_not_fit_its_labels_is_refused(runtime: Runtime, tiny: Backbone) -> None:

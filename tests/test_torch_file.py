@@ -24,8 +24,9 @@ from edgepatch.errors import BadFileError
 class FakeTensor:
     """Pickles as torch's tensors do."""
 
-    def __init__(self, values: np.ndarray, key: str) -> None:
+    def __init__(self, values: np.ndarray, key: str, strides: Any = None) -> None:
         self.values, self.key = values, key
+        self.strides = tuple(step // values.itemsize for step in values.strides) if strides is None else strides
 
 
 @pytest.fixture
@@ -50,13 +51,12 @@ def pickled(torch: Any, state: Any) -> tuple[bytes, dict[str, np.ndarray]]:
         def reducer_override(self, item: Any) -> Any:
             if not isinstance(item, FakeTensor):
                 return NotImplemented
-            strides = tuple(step // 4 for step in item.values.strides)
-            return torch._utils._rebuild_tensor_v2, (Storage(item), 0, item.values.shape, strides, False, {})
+            return torch._utils._rebuild_tensor_v2, (Storage(item), 0, item.values.shape, item.strides, False, {})
 
         def persistent_id(self, item: Any) -> Any:
             if not isinstance(item, Storage):
                 return None
-            storages[item.tensor.key] = item.tensor.values
+            storages[item.tensor.key] = item.tensor.values.ravel("K")  # as it lies in memory
             return ("storage", torch.FloatStorage, item.tensor.key, "cpu", item.tensor.values.size, None)
 
     class Storage:
@@ -101,6 +101,52 @@ def test_both_layouts_are_read(torch_modules: Any, layout: Any) -> None:
     assert list(found) == list(STATE)
     for name, tensor in STATE.items():
         np.testing.assert_array_equal(found[name], tensor.values)
+
+
+@pytest.mark.parametrize("shape", [(32, 3, 3, 3), (32, 1, 5, 5), (16, 32, 1, 1), (1, 1, 1, 1), (7, 5, 3, 2)])
+@pytest.mark.parametrize("layout", [legacy, zipped])
+def test_channels_last_kernels_are_read(torch_modules: Any, layout: Any, shape: tuple[int, ...]) -> None:
+    """As they came from TensorFlow's HWIO: shape (out, in, h, w), strides a permutation of contiguous ones."""
+    out, fan_in, height, width = shape
+    hwio = np.arange(np.prod(shape), dtype=np.float32).reshape(height, width, fan_in, out)
+    lying = FakeTensor(hwio.transpose(3, 2, 0, 1), "1")
+    transposed = FakeTensor(hwio.reshape(-1, out).T, "2")
+    found = torch_file.load(layout(torch_modules, {"kernel": lying, "matrix": transposed}), "x.pth")
+    np.testing.assert_array_equal(found["kernel"], lying.values)
+    np.testing.assert_array_equal(found["matrix"], transposed.values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 3), (0, 1)),  # one row twice
+        ((2, 3), (1, 1)),  # overlapping
+        ((2, 3), (4, 1)),  # with a gap
+        ((2, 3), (6, 2)),
+        ((2, 3), (-3, 1)),
+        ((2, 3), (3,)),
+        ((2, 3), (3, 1, 1)),
+        ((2, 3), (2, 1)),
+        ((2, 3), ("3", 1)),
+        ((2, 3), (None, 1)),
+        ((2, 3), 3),
+        ((3,), (2**62,)),
+        ((1, 4), (0, 1)),
+    ],
+)
+def test_any_other_strides_are_refused(torch_modules: Any, shape: tuple[int, ...], strides: Any) -> None:
+    hostile = FakeTensor(np.zeros(shape, np.float32), "1", strides)
+    with pytest.raises(BadFileError, match="not a sound torch checkpoint"):
+        torch_file.load(legacy(torch_modules, {"a": hostile}), "x.pth")
+
+
+def test_a_tensor_larger_than_its_storage_is_refused(torch_modules: Any) -> None:
+    grown = FakeTensor(np.zeros((2, 3), np.float32), "1")
+    data = legacy(torch_modules, {"a": grown})
+    small, large = b"K\x02K\x03\x86", b"K\x09K\x03\x86"  # the shape as pickles spell it
+    assert data.count(small) == 1
+    with pytest.raises(BadFileError, match="holds 6 values"):
+        torch_file.load(data.replace(small, large), "x.pth")
 
 
 class Evil:

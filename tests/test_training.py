@@ -19,7 +19,9 @@ from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.data import folder, pictures
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
-from edgepatch.patches.scale_bias import FORMS, ScaleBias
+from edgepatch.patches import Change, Options
+from edgepatch.patches.affine import FORMS
+from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Quiet
 from edgepatch.training import head, joint, pipeline, trainer
 from edgepatch.training.pipeline import Augmentation
@@ -52,32 +54,31 @@ class Killing(Quiet):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_at_the_start_a_patch_is_the_backbone(tiny: Backbone, form: str) -> None:
-    kind = ScaleBias(form)
-    model = network.build(tiny, kind.behind(tiny))
+    change = Change(tiny, [ScaleBias()], Options(form))
+    model = network.build(change)
     image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     own = network.deployment_form(tiny)
     np.testing.assert_allclose(np.asarray(model(image)), np.asarray(own(image)), atol=1e-5)
     assert {variable.name for variable in model.trainable_variables} == {"d", "c"}
-    for name, value in kind.tensors(model, tiny).items():
+    for name, value in change.tensors().items():
         np.testing.assert_allclose(value, tiny.defaults()[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_deployed_computes_what_was_trained(tiny: Backbone, form: str) -> None:
-    kind = ScaleBias(form)
-    model = network.build(tiny, kind.behind(tiny))
+    change = Change(tiny, [ScaleBias()], Options(form))
+    model = network.build(change)
     rng = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.05, variable.shape))
     image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
-    deployed = network.deployment_form(tiny, kind.tensors(model, tiny))
+    deployed = network.deployment_form(tiny, change.tensors())
     np.testing.assert_allclose(np.asarray(model(image)), np.asarray(deployed(image)), atol=2e-4)
 
 
 def test_gamma_beta_trains_batch_norms_own_gamma_and_beta(tiny: Backbone) -> None:
     """One step of d and c is one step of gamma and beta of Keras' BatchNormalization."""
-    kind = ScaleBias("gamma_beta")
-    changed = network.build(tiny, kind.behind(tiny))
+    changed = network.build(Change(tiny, [ScaleBias()], Options("gamma_beta")))
     changed.trainable_variables[0].assign(np.full(sum(tiny.plan.channels), 0.1))
     changed.trainable_variables[1].assign(np.full(sum(tiny.plan.channels), 0.2))
     normed = network.training_form(tiny)
@@ -175,10 +176,10 @@ def test_a_patch_that_is_worse_than_its_head_is_not_kept(
 
 
 def test_a_thawed_kernel_is_found_out(tiny: Backbone) -> None:
-    model = network.build(tiny, ScaleBias().behind(tiny))
+    model = network.build(Change(tiny, [ScaleBias()]))
     trainer.prove_frozen(model, tiny)
-    layer = model.get_layer("block_5_project")
-    layer.set_weights([layer.get_weights()[0] * np.float32(1 + 1e-6)])
+    kernel = model.get_layer("block_5_project").kernel
+    kernel.assign(np.asarray(kernel) * np.float32(1 + 1e-6))
     with pytest.raises(EdgepatchError, match="changed the backbone's kernels"):
         trainer.prove_frozen(model, tiny)
 
@@ -341,13 +342,14 @@ def test_training_stops_when_validation_no_longer_improves(
 
 def test_adapted_statistics_need_a_kind_that_stores_them(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(FAST, stats="adapt")
-    with pytest.raises(UsageError, match="no place in a patch of a head alone"):
+    with pytest.raises(UsageError, match="no place in a patch without"):
         trainer.train(tiny, digits, "classifier", tmp_path / "a.epatch", recipe=recipe, reporter=Quiet())
 
 
 def test_a_new_kind_is_a_new_module_and_nothing_else() -> None:
     """Kinds are found, not listed: whatever stands in edgepatch/patches with a KIND is one."""
-    assert set(patches.kinds()) == {"scale_bias", "classifier"}
+    found = {path.stem for path in Path(patches.__file__).parent.glob("*.py") if "\nKIND = " in path.read_text()}
+    assert set(patches.kinds()) == found >= {"scale_bias", "bias", "depthwise", "bottom", "top", "mask", "policy"}
     bodies, top = patches.parse("classifier+scale_bias")
     assert ([body.name for body in bodies], top.name) == (["scale_bias"], "classifier")
     with pytest.raises(UsageError, match="one head"):
@@ -374,8 +376,9 @@ def test_a_checkpoint_damaged_inside_leaves_nothing_behind(tiny: Backbone, tmp_p
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     optimizer = keras.optimizers.AdamW()
     optimizer.build(model.trainable_variables)
-    joint._save(tmp_path / "x", "f", model, optimizer, joint.State(1, [], (0.5, -1.0), model.get_weights()))
-    assert joint._restore(tmp_path / "x", "f", model, optimizer) is not None
+    variables = model.trainable_variables
+    joint._save(tmp_path / "x", "f", variables, [optimizer], joint.State(1, [], (0.5, -1.0), model.get_weights()))
+    assert joint._restore(tmp_path / "x", "f", variables, [optimizer]) is not None
     with np.load(tmp_path / "x") as saved:
         arrays = dict(saved)
     arrays["weights/0"] = arrays["weights/0"] + 7
@@ -383,7 +386,7 @@ def test_a_checkpoint_damaged_inside_leaves_nothing_behind(tiny: Backbone, tmp_p
     with (tmp_path / "x").open("wb") as stream:
         np.savez(stream, **arrays)
     before = model.get_weights()
-    assert joint._restore(tmp_path / "x", "f", model, optimizer) is None
+    assert joint._restore(tmp_path / "x", "f", variables, [optimizer]) is None
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 

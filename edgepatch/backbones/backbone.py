@@ -5,24 +5,33 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgepatch import codec, container, files
-from edgepatch.backbones import mobilenet_v2
+from edgepatch.backbones import efficientnet_lite, mobilenet_v1, mobilenet_v2, mobilenet_v3, plan_json
 from edgepatch.backbones.plan import PADDINGS, Plan, Site
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError, UsageError
 from edgepatch.imaging import Preprocessing
+from edgepatch.trunk import Trunk
 
 FORMAT = 1
 MAX_BYTES = 1024 * 1024 * 1024
-ARCHITECTURES = {"mobilenet_v2": mobilenet_v2.plan}
-PARTS = ("kernel", "gamma", "beta", "mean", "variance")  # of a site, in canonical order
+ARCHITECTURES: dict[str, Callable[[float, str, float], Plan]] = {
+    "mobilenet_v1": mobilenet_v1.plan,
+    "mobilenet_v2": mobilenet_v2.plan,
+    "mobilenet_v3_small": mobilenet_v3.small,
+    "mobilenet_v3_large": mobilenet_v3.large,
+    "efficientnet_lite0": efficientnet_lite.plan,
+}
+IMPORTED = "keras"  # the architecture of an imported model, whose nodes are in its file
+NORM = ("gamma", "beta", "mean", "variance")
 
 _FIELDS = {
     "kind": str,
@@ -44,8 +53,9 @@ class Backbone:
 
     Attributes:
         plan: what it computes.
-        tensors: float32; for each site `NAME/kernel` (HWIO), `/gamma`, `/beta`, `/mean`, `/variance` (channels,), then,
-            if it has a classifier, `head_kernel` (features, classes) and `head_bias` (classes,).
+        tensors: float32; for each site `NAME/kernel` (HWIO), `/gamma`, `/beta`, `/mean`, `/variance` (channels,), or
+            `/kernel` and `/bias` where no batch norm follows; then, if it has a classifier, `head_kernel` (features,
+            classes) and `head_bias` (classes,).
         input: how pictures are prepared for it; the size is the one it is built for.
         labels: class names of its classifier, or none.
         source: where the weights come from, their licence, the file's SHA-256.
@@ -62,18 +72,29 @@ class Backbone:
         """SHA-256 of the trunk: what its plan says and its tensors in canonical order, without the classifier."""
         p = self.plan
         digest = hashlib.sha256(f"{p.architecture} {p.alpha!r} {p.padding} {p.epsilon!r}\n".encode())
-        for name in trunk_names(p):
+        if p.architecture == IMPORTED:  # the line above says all of the others
+            digest.update(json.dumps(plan_json.to_json(p.nodes), separators=(",", ":"), sort_keys=True).encode())
+        for name in shapes(p):
             value = self.tensors[name]
             digest.update(f"{name} {value.dtype.name} {list(value.shape)}\n".encode())
             digest.update(np.ascontiguousarray(value, "<f4").tobytes())
         return digest.hexdigest()
 
     def part(self, site: Site, part: str) -> np.ndarray:
-        """A site's `kernel`, `gamma`, `beta`, `mean` or `variance`."""
-        return self.tensors[f"{site.name}/{part}"]
+        """A site's `kernel`, `gamma`, `beta`, `mean` or `variance`; of one without a batch norm, those of the identity
+        and its bias as `beta`.
+        """
+        if site.normalised or part == "kernel":
+            return self.tensors[f"{site.name}/{part}"]
+        bias = self.tensors[f"{site.name}/bias"]
+        same = {"gamma": 1, "mean": 0, "variance": 1 - self.plan.epsilon}
+        return np.full_like(bias, same[part]) if part in same else bias
 
     def fold(self, site: Site) -> tuple[np.ndarray, np.ndarray]:
         """The scale and the bias (channels,) that a site's batch norm amounts to."""
+        if not site.normalised:
+            bias = self.part(site, "beta")
+            return np.ones_like(bias), bias
         scale = self.part(site, "gamma") / np.sqrt(self.part(site, "variance") + np.float32(self.plan.epsilon))
         return scale, self.part(site, "beta") - self.part(site, "mean") * scale
 
@@ -85,21 +106,32 @@ class Backbone:
             "bias": np.concatenate([bias for _, bias in folded]),
         }
 
+    @functools.cached_property
+    def trunk(self) -> Trunk:
+        """Its sites and what they have of their own."""
+        sites = self.plan.sites
+        return Trunk(
+            names=[site.name for site in sites],
+            shapes=[site.kernel for site in sites],
+            channels=self.plan.channels,
+            residuals=len(self.plan.residuals),
+            kernel=lambda number: self.part(sites[number], "kernel"),
+            **self.defaults(),
+        )
+
     def values(self, patch: Patch) -> Tensors:
-        """A patch's values, float32: `scale` and `bias` of all sites, the backbone's own where it has none; the head.
+        """A patch's values, float32: `scale` and `bias` of all sites (sum of channels,), the backbone's own where it
+        has none; the head; `NAME/kernel` (HWIO) of each site whose kernel the patch replaces or masks; and bool `skip`
+        (residuals,) if it can skip blocks.
 
         Raises:
-            BadFileError: its tensors do not fit its sites.
+            MismatchError, BadFileError: its tensors do not fit the backbone's sites.
         """
-        channels = self.plan.channels
-        found, inside = self.defaults(), codec.inside(patch, channels)
-        own = {name: value[inside] for name, value in found.items()}
-        chosen = patch.sites.get("sites", range(len(channels)))
-        for name, value in codec.decode(patch, own, [channels[number] for number in chosen]).items():
-            if name in found:
-                found[name][inside] = value
-            else:
-                found[name] = value
+        found = codec.decode(patch, self.trunk)
+        for site in self.plan.sites:
+            mask = found.pop(f"{site.name}/mask", None)
+            if mask is not None:
+                found[f"{site.name}/kernel"] = found.get(f"{site.name}/kernel", self.part(site, "kernel")) * mask
         return found
 
     def own_patch(self) -> Patch:
@@ -143,9 +175,9 @@ class Backbone:
             )
 
 
-def trunk_names(plan: Plan) -> list[str]:
-    """Names of the trunk's tensors in canonical order."""
-    return [f"{site.name}/{part}" for site in plan.sites for part in PARTS]
+def parts(site: Site) -> tuple[str, ...]:
+    """A site's tensors in canonical order."""
+    return ("kernel", *(NORM if site.normalised else ("bias",)))
 
 
 def shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -153,7 +185,7 @@ def shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
     return {
         f"{site.name}/{part}": site.kernel if part == "kernel" else (site.channels,)
         for site in plan.sites
-        for part in PARTS
+        for part in parts(site)
     }
 
 
@@ -164,10 +196,15 @@ def make_plan(architecture: str, alpha: float, padding: str, epsilon: float) -> 
         UsageError: there is no such architecture, or its width is out of range.
     """
     if architecture not in ARCHITECTURES:
-        raise UsageError(
-            "there is no such architecture", field="architecture", got=architecture, expected=", ".join(ARCHITECTURES)
-        )
+        raise no_such(architecture)
     return ARCHITECTURES[architecture](alpha, padding, epsilon)
+
+
+def no_such(architecture: str) -> UsageError:
+    """What an unknown architecture is answered with."""
+    return UsageError(
+        "there is no such architecture", field="architecture", got=architecture, expected=", ".join(ARCHITECTURES)
+    )
 
 
 def check_tensors(plan: Plan, tensors: Tensors, file: object) -> None:
@@ -211,8 +248,10 @@ def write(backbone: Backbone, path: str | os.PathLike[str]) -> int:
         "source": dict(backbone.source),
         "backbone_id": backbone.id,
     }
+    if plan.architecture == IMPORTED:
+        document["plan"] = plan_json.to_json(plan.nodes)
     heads = [name for name in ("head_kernel", "head_bias") if name in backbone.tensors]
-    data = container.dump(document, {name: backbone.tensors[name] for name in [*trunk_names(plan), *heads]})
+    data = container.dump(document, {name: backbone.tensors[name] for name in [*shapes(plan), *heads]})
     parse(data, path)
     files.write(path, data)
     return len(data)
@@ -225,7 +264,8 @@ def parse(data: bytes, file: object) -> Backbone:
         BadFileError: the bytes are not a whole, sound backbone of a format this version knows.
     """
     document, tensors = container.parse(data, file)
-    container.check_document(document, "backbone", FORMAT, _FIELDS, file)
+    imported = document.get("architecture") == IMPORTED
+    container.check_document(document, "backbone", FORMAT, _FIELDS | ({"plan": list} if imported else {}), file)
 
     def bad(message: str, field: str, got: object, expected: object) -> BadFileError:
         return BadFileError(message, file=file, field=field, got=str(got)[:80], expected=expected)
@@ -238,9 +278,17 @@ def parse(data: bytes, file: object) -> Backbone:
         raise bad("has a broken document", "labels", "something else", "strings")
     try:
         preprocessing = Preprocessing.from_json(document["input"])
-        plan = make_plan(document["architecture"], document["alpha"], document["padding"], document["epsilon"])
     except ValueError as error:
         raise bad("has a broken document", "input", error, "size, resize, scale and offset") from error
+    rule = document["architecture"], document["alpha"], document["padding"], document["epsilon"]
+    try:
+        if imported:
+            plan = Plan(*rule, plan_json.from_json(document["plan"], preprocessing.size))
+        else:
+            plan = make_plan(*rule)
+            plan.sides(preprocessing.size)
+    except ValueError as error:
+        raise bad("has a broken plan", "plan", error, "a trunk that can be built") from error
     except UsageError as error:
         raise bad(error.message, error.details["field"], error.details["got"], error.details["expected"]) from error
     for name, value in tensors.items():

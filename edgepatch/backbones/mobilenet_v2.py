@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edgepatch.backbones.plan import IMAGE, Node, Plan, Site
-from edgepatch.errors import UsageError
+from edgepatch.backbones.plan import IMAGE, Builder, Plan, divisible, require_width
 
 # expansion, output channels, repeats, stride of the first
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -16,21 +15,10 @@ def plan(alpha: float, padding: str, epsilon: float) -> Plan:
     Raises:
         UsageError: alpha is out of range.
     """
-    if not ALPHAS[0] <= alpha <= ALPHAS[1]:
-        raise UsageError("the width is out of range", field="alpha", got=alpha, expected=f"{ALPHAS[0]} to {ALPHAS[1]}")
-    nodes: list[Node] = []
-    widths: list[int] = []  # output channels of each node
-
-    def site(source: int, name: str, block: int, part: str, filters: int, kernel: int, stride: int, relu6: bool) -> int:
-        index = sum(node.site is not None for node in nodes)
-        channels = 3 if source == IMAGE else widths[source]
-        shape = (kernel, kernel, channels, 1 if part == "depthwise" else filters)
-        nodes.append(Node((source,), Site(index, name, block, part, shape, stride, relu6)))
-        widths.append(filters)
-        return len(nodes) - 1
-
+    require_width(alpha, *ALPHAS)
+    net = Builder()
     width = divisible(32 * alpha)
-    last = site(IMAGE, "Conv1", 0, "stem", width, 3, 2, True)
+    last = net.site(IMAGE, "Conv1", 0, "stem", width, 3, 2, "relu6")
     block = 0
     for expansion, channels, repeats, first_stride in BLOCKS:
         filters = divisible(channels * alpha)
@@ -39,20 +27,12 @@ def plan(alpha: float, padding: str, epsilon: float) -> Plan:
             name = f"block_{block}" if block else "expanded_conv"
             entry, hidden = last, width * expansion
             if expansion != 1:
-                last = site(last, f"{name}_expand", block + 1, "expand", hidden, 1, 1, True)
-            last = site(last, f"{name}_depthwise", block + 1, "depthwise", hidden, 3, stride, True)
-            last = site(last, f"{name}_project", block + 1, "project", filters, 1, 1, False)
+                last = net.site(last, f"{name}_expand", block + 1, "expand", hidden, 1, 1, "relu6")
+            last = net.site(last, f"{name}_depthwise", block + 1, "depthwise", hidden, 3, stride, "relu6")
+            last = net.site(last, f"{name}_project", block + 1, "project", filters, 1, 1, "linear")
             if stride == 1 and width == filters:
-                nodes.append(Node((entry, last)))
-                widths.append(filters)
-                last = len(nodes) - 1
+                last = net.add(entry, last)
             width = filters
             block += 1
-    site(last, "Conv_1", block + 1, "top", divisible(1280 * max(alpha, 1.0)), 1, 1, True)
-    return Plan("mobilenet_v2", alpha, padding, epsilon, tuple(nodes))
-
-
-def divisible(channels: float, by: int = 8) -> int:
-    """The multiple of `by` nearest to `channels` that loses no more than a tenth of it."""
-    nearest = max(by, int(channels + by / 2) // by * by)
-    return nearest + by if nearest < 0.9 * channels else nearest
+    net.site(last, "Conv_1", block + 1, "top", divisible(1280 * max(alpha, 1.0)), 1, 1, "relu6")
+    return Plan("mobilenet_v2", alpha, padding, epsilon, tuple(net.nodes))

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.backbones.plan import IMAGE, Site, pads
+from edgepatch.backbones.plan import IMAGE, Residual, Site
+from edgepatch.container import Tensors
+
+ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_silu", "hard_sigmoid": "hard_sigmoid"}  # Keras'
 
 
-@keras.saving.register_keras_serializable("edgepatch")
+class Convolution(layers.Layer):
+    """A site's convolution with the backbone's kernel, frozen. Subclasses change the kernel by `effective`.
+
+    Args:
+        site: gives shape and stride.
+        kernel: HWIO, as in the backbone.
+        padding: `same` or `valid`.
+    """
+
+    def __init__(self, site: Site, kernel: np.ndarray, padding: str, **options: Any) -> None:
+        super().__init__(name=site.name, **options)
+        self.site, self.padding = site, padding
+        self.kernel = self.add_weight(
+            shape=kernel.shape, initializer=lambda shape, dtype: kernel, trainable=False, name="kernel"
+        )
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.built = True
+
+    def effective(self) -> Any:
+        """The kernel (HWIO) that is convolved with."""
+        return self.kernel
+
+    def call(self, x: Any) -> Any:
+        convolve = ops.depthwise_conv if self.site.depthwise else ops.conv
+        return convolve(x, self.effective(), strides=self.site.stride, padding=self.padding)
+
+
 class ScaleBias(layers.Layer):
     """y = x * scale + bias, one of each a channel: a folded batch norm."""
 
@@ -25,81 +54,137 @@ class ScaleBias(layers.Layer):
         return x * self.scale + self.bias
 
 
-SiteLayer = Callable[[Site], layers.Layer]
+class Fixed(layers.Layer):
+    """y = x * scale + bias, of a site that stays as it is."""
+
+    def __init__(self, scale: np.ndarray, bias: np.ndarray, **options: Any) -> None:
+        super().__init__(**options)
+        self.constants = scale, bias
+
+    def call(self, x: Any) -> Any:
+        scale, bias = (ops.convert_to_tensor(constant) for constant in self.constants)
+        return x * scale + bias
 
 
-def build(backbone: Backbone, behind: SiteLayer, *, size: int | None = None) -> keras.Model:
-    """A model from images (n, size, size, 3) to features (n, features), kernels loaded and frozen.
+class Join(layers.Layer):
+    """The sum at the end of a residual block: of its shortcut and, unless `keep` is 0, of its branch."""
+
+    def build(self, shapes: Any) -> None:
+        self.keep = self.add_weight(shape=(), initializer="ones", trainable=False, name="keep")
+
+    def call(self, sources: Any) -> Any:
+        shortcut, branch = sources
+        return shortcut + self.keep * branch
+
+
+class Places:
+    """What stands where a task may change a network. This class changes nothing; subclasses put layers of their own."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    def convolution(self, site: Site, padding: str) -> Convolution:
+        """The layer, named as the site, that convolves."""
+        return Convolution(site, self.backbone.part(site, "kernel"), padding)
+
+    def behind(self, site: Site) -> layers.Layer:
+        """The layer behind a site's convolution."""
+        return Fixed(*self.backbone.fold(site), name=f"{site.name}_fixed")
+
+    def join(self, residual: Residual) -> layers.Layer:
+        """The layer that adds a block's shortcut and its branch, given in this order."""
+        return layers.Add(name=join_name(residual))
+
+
+def build(places: Places, *, size: int | None = None) -> keras.Model:
+    """A model from images (n, size, size, 3) to features (n, features).
 
     Args:
-        backbone: the plan and its kernels.
-        behind: makes the layer behind a site's convolution; it is named `SITE/...` by its maker.
+        places: of the backbone: what stands at each place.
         size: side of the input in pixels, the backbone's own if not given.
     """
-    plan = backbone.plan
+    backbone = places.backbone
+    plan, joins = backbone.plan, {residual.join: residual for residual in backbone.plan.residuals}
     size = size or backbone.input.size
     image = keras.Input((size, size, 3), name="image")
     values: list[Any] = []
-    for node in plan.nodes:
+    for number, node in enumerate(plan.nodes):
         sources = [image if index == IMAGE else values[index] for index in node.inputs]
-        values.append(_site(backbone, node.site, sources[0], behind) if node.site else layers.Add()(sources))
+        if node.site:
+            values.append(_site(places, node.site, sources[0]))
+        elif number in joins:
+            shortcut, branch = (values[index] for index in sorted(node.inputs))
+            values.append(places.join(joins[number])([shortcut, branch]))
+        else:
+            make = {"add": layers.Add, "multiply": layers.Multiply, "mean": layers.GlobalAveragePooling2D}[node.op]
+            options = {"keepdims": True} if node.op == "mean" else {}
+            values.append(make(name=f"{node.op}_{number}", **options)(sources[0] if len(sources) == 1 else sources))
     features = layers.GlobalAveragePooling2D(name="features")(values[-1])
-    model = keras.Model(image, features, name=plan.architecture)
-    load_kernels(model, backbone)
-    return model
+    return keras.Model(image, features, name=plan.architecture)
+
+
+def join_name(residual: Residual) -> str:
+    return f"block_{residual.block}_join"
+
+
+class _Training(Places):
+    def behind(self, site: Site) -> layers.Layer:
+        if not site.normalised:
+            return super().behind(site)
+        return layers.BatchNormalization(epsilon=self.backbone.plan.epsilon, name=f"{site.name}_BN")
 
 
 def training_form(backbone: Backbone) -> keras.Model:
     """The trunk with its batch norms, weights loaded."""
-    model = build(
-        backbone, lambda site: layers.BatchNormalization(epsilon=backbone.plan.epsilon, name=f"{site.name}_BN")
-    )
+    model = build(_Training(backbone))
     for site in backbone.plan.sites:
-        parts = [backbone.part(site, part) for part in ("gamma", "beta", "mean", "variance")]
-        model.get_layer(f"{site.name}_BN").set_weights(parts)
+        if site.normalised:
+            parts = [backbone.part(site, part) for part in ("gamma", "beta", "mean", "variance")]
+            model.get_layer(f"{site.name}_BN").set_weights(parts)
     return model
 
 
-def deployment_form(backbone: Backbone, values: dict[str, np.ndarray] | None = None) -> keras.Model:
-    """The trunk with one scale and one bias a channel: a patch's, or the backbone's own folded batch norms."""
-    model = build(backbone, lambda site: ScaleBias(name=f"{site.name}_scale_bias"))
-    set_scale_bias(model, backbone, {**backbone.defaults(), **(values or {})})
+class _Deployment(Places):
+    def behind(self, site: Site) -> layers.Layer:
+        return ScaleBias(name=f"{site.name}_scale_bias")
+
+    def join(self, residual: Residual) -> layers.Layer:
+        return Join(name=join_name(residual))
+
+
+def deployment_form(backbone: Backbone, values: Tensors | None = None) -> keras.Model:
+    """The trunk with all that a task may change in its weights: a patch's values, or the backbone's own."""
+    model = build(_Deployment(backbone))
+    set_values(model, backbone, values or {})
     return model
 
 
-def set_scale_bias(model: keras.Model, backbone: Backbone, values: dict[str, np.ndarray]) -> None:
-    """Give a model in deployment form the `scale` and `bias` (sum of channels,) of a task."""
-    cuts = np.cumsum(backbone.plan.channels)[:-1]
-    scales, biases = np.split(values["scale"], cuts), np.split(values["bias"], cuts)
-    for site, scale, bias in zip(backbone.plan.sites, scales, biases, strict=True):
+def set_values(model: keras.Model, backbone: Backbone, values: Tensors) -> None:
+    """Give a model in deployment form a task's values, as `Backbone.values` has them; the backbone's own elsewhere."""
+    plan, own = backbone.plan, backbone.defaults()
+    cuts = np.cumsum(plan.channels)[:-1]
+    scales, biases = (np.split(values.get(name, own[name]), cuts) for name in ("scale", "bias"))
+    for site, scale, bias in zip(plan.sites, scales, biases, strict=True):
         model.get_layer(f"{site.name}_scale_bias").set_weights([scale, bias])
+        name = f"{site.name}/kernel"
+        model.get_layer(site.name).kernel.assign(values.get(name, backbone.tensors[name]))
+    skip = values.get("skip", np.zeros(len(plan.residuals)))
+    for residual, left_out in zip(plan.residuals, skip, strict=True):
+        model.get_layer(join_name(residual)).keep.assign(1.0 - float(left_out))
 
 
-def load_kernels(model: keras.Model, backbone: Backbone) -> None:
-    for site in backbone.plan.sites:
-        model.get_layer(site.name).set_weights([backbone.part(site, "kernel")])
+def kernels(model: keras.Model, backbone: Backbone) -> Tensors:
+    """The frozen kernels of a model as they stand, by canonical name: what the proof of freezing hashes."""
+    return {f"{site.name}/kernel": np.array(model.get_layer(site.name).kernel) for site in backbone.plan.sites}
 
 
-def kernels(model: keras.Model, backbone: Backbone) -> dict[str, np.ndarray]:
-    """The convolution kernels of a model as they stand, by canonical name: what the proof of freezing hashes."""
-    return {f"{site.name}/kernel": model.get_layer(site.name).get_weights()[0] for site in backbone.plan.sites}
-
-
-def _site(backbone: Backbone, site: Site, x: Any, behind: SiteLayer) -> Any:
-    vertical = horizontal = pads(x.shape[1], site.kernel[0], site.stride, backbone.plan.padding)
-    same = vertical == pads(x.shape[1], site.kernel[0], site.stride, "same")
-    if not same:
-        x = layers.ZeroPadding2D((vertical, horizontal), name=f"{site.name}_pad")(x)
-    options: dict[str, Any] = {
-        "strides": site.stride,
-        "padding": "same" if same else "valid",
-        "use_bias": False,
-        "trainable": False,
-        "name": site.name,
-    }
-    if site.depthwise:
-        x = layers.DepthwiseConv2D(site.kernel[:2], **options)(x)
-    else:
-        x = layers.Conv2D(site.kernel[3], site.kernel[:2], **options)(x)
-    x = behind(site)(x)
-    return layers.ReLU(6.0, name=f"{site.name}_relu")(x) if site.relu6 else x
+def _site(places: Places, site: Site, x: Any) -> Any:
+    plan, side = places.backbone.plan, x.shape[1]
+    around, same = plan.pads(site, side), plan.same(site, side)
+    if not same and any(around):
+        x = layers.ZeroPadding2D((around, around), name=f"{site.name}_pad")(x)
+    x = places.convolution(site, "same" if same else "valid")(x)
+    x = places.behind(site)(x)
+    if site.activation == "linear":
+        return x
+    return layers.Activation(ACTIVATIONS[site.activation], name=f"{site.name}_{site.activation}")(x)

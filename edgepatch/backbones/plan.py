@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
+
+from edgepatch.errors import UsageError
 
 PADDINGS = ("same", "symmetric")
 # which sites a patch may be confined to: fewer are smaller, and cheaper to bind
 PLACEMENTS = {
-    "all": ("stem", "expand", "depthwise", "project", "top"),
-    "pointwise": ("stem", "expand", "project", "top"),
+    "all": ("stem", "expand", "depthwise", "squeeze", "excite", "project", "top"),
+    "pointwise": ("stem", "expand", "squeeze", "excite", "project", "top"),
     "depthwise": ("depthwise",),
     "expand": ("expand",),
     "project": ("project",),
 }
+PARTS = PLACEMENTS["all"]  # of a block
+ACTIVATIONS = ("linear", "relu", "relu6", "hard_swish", "hard_sigmoid")
 IMAGE = -1  # the index of the network's input among the nodes
 
 
@@ -25,10 +30,14 @@ class Site:
         index: its number in forward order.
         name: as in Keras' own MobileNets: `block_3_depthwise`.
         block: number of its block; the stem is block 0.
-        placement: its part in the block: `stem`, `expand`, `depthwise`, `project` or `top`.
+        placement: its part in the block, one of `PARTS`. `squeeze` and `excite` are the two 1x1 convolutions of a
+            squeeze-and-excite branch, which see one pixel.
         kernel: (height, width, in, out) of a convolution, (height, width, channels, 1) of a depthwise one.
         stride: in pixels, both ways.
-        relu6: whether an activation follows.
+        activation: what follows, one of `ACTIVATIONS`; `hard_swish` is x relu6(x + 3) / 6, `hard_sigmoid`
+            relu6(x + 3) / 6.
+        normalised: whether a batch norm follows; otherwise the convolution has a bias of its own, and scale 1.
+        pads: zeros before and behind each axis, where the plan's rule does not say.
     """
 
     index: int
@@ -37,7 +46,9 @@ class Site:
     placement: str
     kernel: tuple[int, int, int, int]
     stride: int
-    relu6: bool
+    activation: str
+    normalised: bool = True
+    pads: tuple[int, int] | None = None
 
     def within(self, placement: str) -> bool:
         """Whether the site is of a placement, one of `PLACEMENTS`."""
@@ -55,10 +66,32 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A site applied to one earlier node, or the sum of two. `IMAGE` stands for the network's input."""
+    """A site applied to one earlier node, or what `op` makes of earlier ones. `IMAGE` stands for the network's input.
+
+    Attributes:
+        inputs: numbers of earlier nodes.
+        site: the site, of `op` `site`.
+        op: `site`; `add` of two alike; `multiply` of one by another of one pixel; `mean` over all pixels, which leaves
+            one.
+    """
 
     inputs: tuple[int, ...]
     site: Site | None = None
+    op: str = "site"
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual:
+    """A block with an identity shortcut: it can be skipped.
+
+    Attributes:
+        block: its number.
+        entry, join: the numbers of the node it reads, and of the sum at its end; all between are its own.
+    """
+
+    block: int
+    entry: int
+    join: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +111,7 @@ class Plan:
     epsilon: float
     nodes: tuple[Node, ...]
 
-    @property
+    @functools.cached_property
     def sites(self) -> tuple[Site, ...]:
         return tuple(node.site for node in self.nodes if node.site)
 
@@ -87,10 +120,60 @@ class Plan:
         """Channels of each site, in forward order."""
         return [site.channels for site in self.sites]
 
+    @functools.cached_property
+    def widths(self) -> list[int]:
+        """Channels of each node's output."""
+        found: list[int] = []
+        for node in self.nodes:
+            found.append(node.site.channels if node.site else found[node.inputs[0]])
+        return found
+
     @property
     def features(self) -> int:
         """Length of the feature vector."""
-        return self.sites[-1].channels
+        return self.widths[-1]
+
+    @functools.cached_property
+    def residuals(self) -> tuple[Residual, ...]:
+        """The blocks that can be skipped, in forward order."""
+        found = []
+        for join, node in enumerate(self.nodes):
+            entry = min(node.inputs)
+            inner = range(entry + 1, join)
+            if node.op != "add" or entry == IMAGE or max(node.inputs) == entry:
+                continue
+            closed = all(entry <= source for number in inner for source in self.nodes[number].inputs)
+            private = not any(source in inner for later in self.nodes[join + 1 :] for source in later.inputs)
+            last = next((site.block for number in inner if (site := self.nodes[number].site)), None)
+            if closed and private and last is not None:
+                found.append(Residual(last, entry, join))
+        return tuple(found)
+
+    def sides(self, size: int) -> list[int]:
+        """Side, in pixels, of each node's output for an image of `size`.
+
+        Raises:
+            ValueError: the image is too small for a convolution without padding.
+        """
+        found: list[int] = []
+        for node in self.nodes:
+            sources = [size if index == IMAGE else found[index] for index in node.inputs]
+            side = 1 if node.op == "mean" else sources[0]
+            if node.site:
+                around = self.pads(node.site, side)
+                side = (side + sum(around) - node.site.kernel[0]) // node.site.stride + 1
+                if side < 1:
+                    raise ValueError(f"{size} pixels leave none at {node.site.name}")
+            found.append(side)
+        return found
+
+    def pads(self, site: Site, side: int) -> tuple[int, int]:
+        """Zeros before and behind each axis of what a site sees, `side` pixels wide."""
+        return site.pads or pads(side, site.kernel[0], site.stride, self.padding)
+
+    def same(self, site: Site, side: int) -> bool:
+        """Whether these are the zeros that TensorFlow's own `same` puts there."""
+        return self.pads(site, side) == pads(side, site.kernel[0], site.stride, "same")
 
     def table(self) -> list[dict[str, Any]]:
         """The site table that graphs carry and `inspect` shows."""
@@ -106,6 +189,51 @@ class Plan:
         ]
 
 
+class Builder:
+    """A plan as it is laid down, node by node; each method returns the new node's number."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.widths: list[int] = []  # output channels of each node
+        self._sites = 0
+
+    def site(
+        self,
+        source: int,
+        name: str,
+        block: int,
+        placement: str,
+        filters: int,
+        kernel: int,
+        stride: int,
+        activation: str,
+        *,
+        normalised: bool = True,
+        pads: tuple[int, int] | None = None,
+    ) -> int:
+        """A square convolution of `source`, depthwise where that is its placement."""
+        channels = 3 if source == IMAGE else self.widths[source]
+        shape = (kernel, kernel, channels, 1 if placement == "depthwise" else filters)
+        made = Site(self._sites, name, block, placement, shape, stride, activation, normalised, pads)
+        self._sites += 1
+        return self._append(Node((source,), made), filters)
+
+    def add(self, one: int, other: int) -> int:
+        return self._append(Node((one, other), op="add"), self.widths[one])
+
+    def multiply(self, source: int, gate: int) -> int:
+        """Each channel of `source` times `gate`'s one pixel."""
+        return self._append(Node((source, gate), op="multiply"), self.widths[source])
+
+    def mean(self, source: int) -> int:
+        return self._append(Node((source,), op="mean"), self.widths[source])
+
+    def _append(self, node: Node, width: int) -> int:
+        self.nodes.append(node)
+        self.widths.append(width)
+        return len(self.nodes) - 1
+
+
 def pads(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
     """Zeros before and behind one axis of `size` pixels.
 
@@ -115,3 +243,20 @@ def pads(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
         return kernel // 2, kernel // 2
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
+
+
+def require_width(alpha: float, low: float, high: float) -> None:
+    """Refuse a width that an architecture does not have.
+
+    Raises:
+        UsageError: alpha is not within `low` and `high`.
+    """
+    if not low <= alpha <= high:
+        expected = f"{low} to {high}" if low < high else str(low)
+        raise UsageError("the width is out of range", field="alpha", got=alpha, expected=expected)
+
+
+def divisible(channels: float, by: int = 8) -> int:
+    """The multiple of `by` nearest to `channels` that loses no more than a tenth of it."""
+    nearest = max(by, int(channels + by / 2) // by * by)
+    return nearest + by if nearest < 0.9 * channels else nearest

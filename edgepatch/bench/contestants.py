@@ -27,6 +27,12 @@ class Shared:
     graph: Graph
     fitted: tuple[Fitted, ...]
 
+    @property
+    def forms(self) -> list[str]:
+        """The graph's forms that all patches can run in: those that change kernels or skip blocks are baked."""
+        bindable = all(fitted.inputs is not None for fitted in self.fitted)
+        return [form for form in self.graph.forms if bindable or form != "bind"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
@@ -66,7 +72,7 @@ class Contestant:
         """What a task binds; nothing unless it is bound."""
         if isinstance(self.what, Dedicated) or self.mode != "bind":
             return {}
-        return self.what.fitted[task % len(self.what.fitted)].inputs
+        return self.what.fitted[task % len(self.what.fitted)].inputs or {}
 
     def open(self, task: int = 0) -> engines.Engine:
         """The engine, ready for its first run."""
@@ -105,7 +111,7 @@ class Plan:
             kind = engines.ENGINES[name][1]
             found += [Contestant(name, "dedicated", threads, each) for each in dedicated if each.format == kind]
             for form in ("bake", "bind"):
-                own = [each for each in self.shared if each.graph.format == kind and form in each.graph.forms]
+                own = [each for each in self.shared if each.graph.format == kind and form in each.forms]
                 found += [Contestant(name, form, threads, each) for each in own]
         return found
 
@@ -138,6 +144,11 @@ def plan(
         Shared(path, graph, tuple(fitting.fit(graph, patch, file) for file, patch in loaded)) for path, graph in read
     ]
     made = Plan(shared, list(patches), [], [], [])
+    made.skipped += [
+        {"patch": file, "reason": "it changes kernels or skips blocks, so nothing is measured bound"}
+        for (file, _), fitted in zip(loaded, shared[0].fitted, strict=True)
+        if fitted.inputs is None
+    ]
     made.engines = _engines([graph for _, graph in read], names, made.skipped)
     for path in dict.fromkeys(against):
         made.against.append(rivals.own(path, made.engines))

@@ -160,7 +160,7 @@ def _text(result: dict[str, Any]) -> str:
         ]
         lines.append(f"disk ({form} {precision}), tasks {', '.join(each)}")
     for row in result["skipped"]:
-        what = " ".join(str(row[key]) for key in ("engine", "precision", "mode", "source") if row.get(key))
+        what = " ".join(str(row[key]) for key in ("engine", "precision", "mode", "source", "patch") if row.get(key))
         lines.append(f"left out: {what}: {row['reason']}")
     return "\n".join(lines)
 

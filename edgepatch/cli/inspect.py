@@ -42,6 +42,7 @@ def describe(file: str) -> dict[str, Any]:
     from edgepatch import blob, codec, container, files
     from edgepatch.backbones import backbone
     from edgepatch.runtime import graph_file
+    from edgepatch.trunk import SKIP
 
     data = files.read(file, limit=graph_file.MAX_BYTES)
     size = {"file": str(Path(file)), "bytes": len(data)}
@@ -63,6 +64,8 @@ def describe(file: str) -> dict[str, Any]:
     return {
         **document,
         "classes": len(patch.labels),
+        "bindable": patch.bindable,
+        **({"skip": patch.tensors[SKIP].tolist()} if SKIP in patch.tensors else {}),
         "values": sum(math.prod(shape) for shape in codec.shapes(patch, file).values()),
         "tensors": {name: {"dtype": str(value.dtype), "shape": list(value.shape)} for name, value in tensors.items()},
         **size,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from fractions import Fraction
 from typing import Any
 
 import click
 
-from edgepatch.cli.common import framework, json_option, kib, show
+from edgepatch.cli.common import framework, json_option, kib, show, table
+from edgepatch.errors import UsageError
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20}
 
 
 @click.command()
@@ -17,9 +22,15 @@ from edgepatch.cli.common import framework, json_option, kib, show
     "--patch",
     "kinds",
     metavar="KINDS",
-    default="scale_bias",
-    show_default=True,
-    help="Patch kinds, joined by +; scale_bias@project changes those sites alone (or @pointwise, @depthwise, @expand).",
+    help="What a task may change, joined by +: scale_bias, bias (@pointwise, @depthwise, @expand or @project confine "
+    "them, and mask, to such sites), depthwise, bottom:N, top:N (kernels of the first or last N blocks), mask (a bit a "
+    "weight), policy (blocks to skip), or classifier, the head alone.  [default: scale_bias; with --budget see above]",
+)
+@click.option(
+    "--budget",
+    metavar="SIZE",
+    help="Search kinds and codecs for the best patch of at most so many bytes: 64KB, 0.5MB, 60KiB, 65536. "
+    "KB is 1000 bytes, KiB 1024.",
 )
 @click.option("--out", metavar="FILE.epatch", required=True, help="The patch file; its report stands beside it.")
 @click.option(
@@ -34,8 +45,7 @@ from edgepatch.cli.common import framework, json_option, kib, show
 @click.option(
     "--codec",
     type=click.Choice(["fp16", "int8"]),
-    default="fp16",
-    show_default=True,
+    show_default="fp16; with --budget both are tried",
     help="How values are stored; int8 takes less than half the space.",
 )
 @click.option("--resize", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
@@ -47,21 +57,31 @@ from edgepatch.cli.common import framework, json_option, kib, show
 )
 @click.option("--patience", type=int, help="Epochs without a better validation result before stopping; 0: never.")
 @click.option("--no-flips", is_flag=True, help="No mirror images, even where they are found harmless.")
+@click.option("--sparsity", type=float, help="Of a policy: how much a skipped block is worth.")
+@click.option(
+    "--share",
+    metavar="FILE.epatch",
+    multiple=True,
+    help="Of a policy: a patch whose skipped blocks it is drawn to; may be given several times.",
+)
+@click.option("--sharing", type=float, help="Of a policy: how strongly.")
 @json_option
 def command(
     backbone: str,
     data: str,
-    kinds: str,
+    kinds: str | None,
+    budget: str | None,
     out: str,
     epochs: int | None,
     seed: int,
+    codec: str | None,
+    as_json: bool,
+    no_flips: bool,
     val: str | None,
     task: str | None,
     licence: str,
     resize: str,
-    codec: str,
-    as_json: bool,
-    no_flips: bool,
+    share: tuple[str, ...],
     **changed: Any,
 ) -> None:
     """Train a patch of BACKBONE for the task of DATA.
@@ -70,13 +90,27 @@ def command(
     then the patch and the head together; the better of the two on the validation images is written. A killed run goes
     on where it stopped when called again.
 
+    With --budget many kinds are trained, each in both codecs, as far as their files are small enough: all for a third
+    of the epochs, the best third for all of them. The best on the validation images is written, and beside it
+    FILE.frontier.png shows what each size is worth. With --patch, too, only patches of just these kinds are searched,
+    and the head alone: a kind without @ at every placement, bottom and top without a number with 1, 2, 4 and 8 blocks.
+    With --codec, too, only that one. policy is searched only where it is named: it makes no patch
+    smaller. The accuracy of the best of many is optimistic: measure it on other images, with edgepatch eval.
+
     \b
     edgepatch train mobilenet.backbone photos/ --patch scale_bias --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --out flowers.epatch --epochs 20 --val more-photos/
     edgepatch train mobilenet.backbone photos/ --patch scale_bias@project --codec int8 --out small.epatch
+    edgepatch train mobilenet.backbone photos/ --patch bottom:3 --out flowers.epatch
+    edgepatch train mobilenet.backbone photos/ --patch scale_bias+policy --share birds.epatch --out fast.epatch
+    edgepatch train mobilenet.backbone photos/ --budget 64KB --out flowers.epatch
+    edgepatch train mobilenet.backbone photos/ --budget 64KB --patch scale_bias+depthwise --out flowers.epatch
     """
+    limit = None if budget is None else size(budget)
     framework("tensorflow", why="training")
     from edgepatch.backbones import backbone as files
+    from edgepatch.codec import CODECS
+    from edgepatch.training import budget as budgets
     from edgepatch.training import trainer
     from edgepatch.training.recipe import Recipe
 
@@ -84,24 +118,64 @@ def command(
         Recipe(epochs=epochs or 0, seed=seed, flips=not no_flips),
         **{name: value for name, value in changed.items() if value is not None},
     )
-    result = trainer.train(
-        files.read(backbone),
-        data,
-        kinds,
-        out,
-        recipe=recipe,
-        val=val,
-        task=task,
-        licence=licence,
-        resize=resize,
-        codec=codec,
-    )
+    options: dict[str, Any] = {
+        "recipe": recipe,
+        "val": val,
+        "task": task,
+        "licence": licence,
+        "resize": resize,
+        "share": share,
+    }
+    own = files.read(backbone)
+    if limit is None:
+        result = trainer.train(own, data, kinds or "scale_bias", out, codec=codec or "fp16", **options)
+    else:
+        result = budgets.search(own, data, out, limit, kinds=kinds, codecs=(codec,) if codec else CODECS, **options)
     report = result.report
-    share = report["trained_parameters"] / report["backbone_parameters"]
+    share_of_kernels = report["trained_parameters"] / report["backbone_parameters"]
     text = (
         f"{out}: {report['kinds']}, {kib(report['bytes'])}, "
-        f"{report['trained_parameters']:,} values ({share:.1%} of the backbone's kernels)\n"
+        f"{report['trained_parameters']:,} values ({share_of_kernels:.1%} of the backbone's kernels)\n"
         f"validation accuracy {report['accuracy']:.1%}, head alone {report['head_accuracy']:.1%}, "
         f"{report['epochs']} epochs, {report['seconds']:.0f} s\nreport: {result.path.with_suffix('.png')}"
     )
+    if limit is not None:
+        text = f"{frontier(report)}\n\n{text}\nfrontier: {result.path.with_suffix('.frontier.png')}"
     show({name: value for name, value in report.items() if name != "confusion"}, text, as_json)
+
+
+def frontier(report: dict[str, Any]) -> str:
+    """A search's rows as a table, and what is to be said of them."""
+    cells = [["patch", "codec", "KB", "epochs", "validation", ""]]
+    for row in report["frontier"]:
+        trained = row["accuracy"] is not None
+        place = "chosen" if row["chosen"] else "frontier" if row["on_frontier"] else ""
+        cells.append(
+            [
+                row["kinds"],
+                row["codec"],
+                f"{row['bytes'] / 1000:.1f}",
+                str(row["epochs"]) if trained else "",
+                f"{row['accuracy']:.1%}" if trained else "",
+                place if trained else "over the budget",
+            ]
+        )
+    tried = sum(row["accuracy"] is not None for row in report["frontier"])
+    return (
+        f"{table(cells)}\n\nThe accuracy of the chosen patch is optimistic: it is the best of {tried} on the same "
+        f"{report['val_images']} images."
+    )
+
+
+def size(text: str) -> int:
+    """Bytes, of `64KB`, `0.5 MB`, `60KiB` or `65536`.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)\s*([kmi]*b)?", text.strip(), re.ASCII | re.IGNORECASE)
+    unit = UNITS.get((found[2] or "").lower()) if found else None
+    count = int(Fraction(found[1]) * unit) if found and unit else 0
+    if count < 1:
+        raise UsageError("is no size", field="--budget", got=text, expected="as 64KB, 0.5MB, 60KiB or 65536")
+    return count

@@ -26,6 +26,7 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     """
     import numpy as np
 
+    from edgepatch import blob
     from edgepatch.errors import EdgepatchError
     from edgepatch.runtime import Runtime, graph_file
 
@@ -37,11 +38,13 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
         runtimes = [stack.enter_context(Runtime(graph, engine=engine, mode=form)) for form in shared.forms]
         for path in patches:
             try:
-                for runtime in runtimes:
-                    task = runtime.load(path)
+                patch = blob.read(path)
+                able = [runtime for runtime in runtimes if runtime.mode == "bake" or patch.bindable]
+                for runtime in able:
+                    task = runtime.add(patch, file=path)
                     runtime.predict(grey, task)  # refuses an answer that is not finite
                     runtime.unload(task)
-                rows.append({"patch": path, "ok": True, "task": task, "forms": shared.forms})
+                rows.append({"patch": path, "ok": True, "task": task, "forms": [runtime.mode for runtime in able]})
             except EdgepatchError as error:
                 rows.append({"patch": path, "ok": False, "text": str(error), **error.to_json()})
                 code = code or error.exit_code

@@ -1,7 +1,8 @@
 """Patch kinds: what a task may change, and how.
 
-Each module here is one kind and names it `KIND`; a new kind is a new module and nothing else. A kind of the body
-(`Body`) changes the backbone at its sites; a kind of head (`Head`) reads the features. They compose with `+`.
+A module with a `KIND` is one kind; a new kind is a new module and nothing else. A kind of the body (`Body`) changes the
+backbone: it says so in `Effects`, and what several kinds change adds up to one `Change`, whose layers are trained. A
+kind of head (`Head`) reads the features. They compose with `+`.
 """
 
 from __future__ import annotations
@@ -9,29 +10,35 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from edgepatch.backbones.plan import Plan
 from edgepatch.errors import UsageError
 from edgepatch.patches.base import Body, Head
+from edgepatch.patches.change import Change, Options, combine
+from edgepatch.patches.effects import Effects
 
 
 @functools.cache
 def kinds() -> dict[str, Body | Head]:
-    """Every kind, by name."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return {module.KIND.name: module.KIND for module in modules if hasattr(module, "KIND")}
+    """Every kind, by the name of its module."""
+    modules = {
+        found.name: importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    }
+    return {name: module.KIND for name, module in modules.items() if hasattr(module, "KIND")}
 
 
 def parse(text: str) -> tuple[tuple[Body, ...], Head]:
-    """The kinds that `scale_bias@project+classifier` names; the head is a classifier where none is named.
+    """The kinds that `scale_bias@project+bottom:2+classifier` names; the head is a classifier where none is named.
 
     Raises:
-        UsageError: a kind is unknown, named twice, or there are two heads.
+        UsageError: a kind is unknown, named twice, of a placement or number it does not have, or there are two heads.
     """
     known = kinds()
     chosen: dict[str, Body | Head] = {}
     for part in text.split("+"):
-        name, at, placement = part.partition("@")
+        rest, at, placement = part.partition("@")
+        name, colon, number = rest.partition(":")
         if name not in known:
             raise UsageError(
                 "there is no such patch kind", field="--patch", got=name, expected=", ".join(sorted(known))
@@ -39,9 +46,14 @@ def parse(text: str) -> tuple[tuple[Body, ...], Head]:
         if name in chosen:
             raise UsageError("a patch kind is named twice", field="--patch", got=text)
         kind = known[name]
-        if at and not isinstance(kind, Body):
-            raise UsageError("a head has no placement", field="--patch", got=part)
-        chosen[name] = kind.placed(placement) if at and isinstance(kind, Body) else kind
+        if at or colon:
+            if not isinstance(kind, Body):
+                raise UsageError("a head has no placement and no number", field="--patch", got=part)
+            if colon:
+                kind = kind.counted(int(number) if number.isdecimal() else 0)
+            if at:
+                kind = kind.placed(placement)
+        chosen[name] = kind
     return sort(list(chosen.values()))
 
 
@@ -60,4 +72,12 @@ def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:
     return bodies, head
 
 
-__all__ = ["Body", "Head", "kinds", "parse", "sort"]
+def manifest(bodies: Sequence[Body], head: Head, plan: Plan, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """For each kind the names of its tensors among those that a patch stores: their steps, too."""
+    own = {body.name: body.effects(plan).names for body in bodies}
+    heads = tuple(name for name in stored if name.startswith("head_"))
+    found = {kind: tuple(name for name in stored if name.removesuffix("_step") in names) for kind, names in own.items()}
+    return {**{kind: names for kind, names in found.items() if names}, head.name: heads}
+
+
+__all__ = ["Body", "Change", "Effects", "Head", "Options", "combine", "kinds", "manifest", "parse", "sort"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 
@@ -12,21 +11,22 @@ from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import MismatchError
 from edgepatch.runtime.graph_file import Graph
+from edgepatch.trunk import CHANNELS, KERNELS, SKIP
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A patch's values as a graph needs them, float32.
+    """A patch's values as a graph needs them.
 
     Attributes:
-        values: `scale` and `bias` of all sites (sum of channels,), the backbone's own where the patch has none, and the
-            head: what is baked.
-        inputs: the graph's patch inputs: of scale and bias the bound sites alone.
+        values: what is baked, as `codec.decode` gives it.
+        inputs: the graph's patch inputs, float32: of scale and bias the bound sites alone; None of a patch that has to
+            be baked, for it changes kernels or skips blocks.
         ranges: float32 (activations, 2), the lowest and highest value of each; none unless the patch was calibrated.
     """
 
     values: Tensors
-    inputs: Tensors
+    inputs: Tensors | None
     ranges: np.ndarray
 
 
@@ -57,24 +57,25 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
             graph.input.size,
             "Export a graph of a backbone created with its --size.",
         )
+    codec.check(patch, graph.trunk, file)
     rows = graph.document["sites"]
-    chosen = _sites(patch, graph, mismatch)
-    channels = [row["channels"] for row in rows]
-    inside = codec.inside(patch, channels)
-    bound = np.repeat([row["bound"] for row in rows], channels)
-    values = {name: np.array(value, np.float32) for name, value in graph.defaults.items()}
+    changed = sorted({number for numbers in patch.sites.values() for number in numbers})
+    if outside := [rows[number]["name"] for number in changed if not rows[number]["bound"]]:
+        raise mismatch(
+            "changes sites that this graph keeps as they are",
+            "sites",
+            f"{patch.kind[:40]}, with {outside[0]}",
+            f"placement {graph.document['placement']}",
+            "Export a graph with --placement all, or train a patch for the graph's placement.",
+        )
+    known = (*graph.inputs, *KERNELS, SKIP)
     for name, got in codec.shapes(patch, file).items():  # before anything is unpacked
-        if name not in graph.inputs:
+        if name not in known:
             raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
-        shape = (int(inside.sum()),) if name in codec.SITES else graph.inputs[name]
+        shape = graph.inputs[name] if name in graph.inputs and name not in CHANNELS else got
         if len(shape) != len(got) or any(side not in (None, mine) for side, mine in zip(shape, got, strict=True)):
             raise mismatch("has a tensor of another shape than the graph takes", name, str(got), str(shape))
-    own = {name: value[inside] for name, value in values.items()}
-    for name, value in codec.decode(patch, own, [channels[number] for number in chosen], file).items():
-        if name in codec.SITES:
-            values[name][inside] = value
-        else:
-            values[name] = value
+    values = codec.decode(patch, graph.trunk, file)
     if missing := [name for name in graph.inputs if name not in values]:
         raise mismatch("lacks a tensor that the graph needs", missing[0], ", ".join(patch.tensors), missing[0])
     ranges = np.zeros((0, 2), np.float32) if patch.ranges is None else patch.ranges
@@ -90,34 +91,8 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
                 f"{expected} ranges",
                 f"edgepatch calibrate BACKBONE IMAGES --patch {file or 'FILE.epatch'}",
             )
-    inputs = {name: values[name][bound] if name in codec.SITES else values[name] for name in graph.inputs}
+    if not patch.bindable:
+        return Fitted(values, None, ranges)
+    bound = graph.trunk.inside(number for number, row in enumerate(rows) if row["bound"])
+    inputs = {name: values[name][bound] if name in CHANNELS else values[name] for name in graph.inputs}
     return Fitted(values, inputs, ranges)
-
-
-def _sites(patch: Patch, graph: Graph, mismatch: Callable[..., MismatchError]) -> list[int]:
-    """Numbers of the sites that a patch changes, in forward order."""
-    rows = graph.document["sites"]
-    if not patch.sites:
-        return []
-    chosen, channels = patch.sites.get("sites", list(range(len(rows)))), patch.sites.get("channels")
-    if (
-        not isinstance(chosen, list)
-        or not all(type(index) is int and 0 <= index < len(rows) for index in chosen)
-        or chosen != sorted(set(chosen))
-    ):
-        expected = f"numbers from 0 to {len(rows) - 1}, each once, in order"
-        raise mismatch("changes sites that the graph does not have", "sites.sites", str(chosen)[:60], expected)
-    own = [rows[index]["channels"] for index in chosen]
-    if channels != own:
-        raise mismatch(
-            "changes sites of other channels than the graph's", "sites.channels", str(channels)[:60], str(own)[:60]
-        )
-    if outside := [rows[index]["name"] for index in chosen if not rows[index]["bound"]]:
-        raise mismatch(
-            "changes sites that this graph keeps as they are",
-            "sites",
-            f"placement {str(patch.sites.get('placement'))[:40]}, with {outside[0]}",
-            f"placement {graph.document['placement']}",
-            "Export a graph with --placement all, or train a patch for the graph's placement.",
-        )
-    return list(chosen)

@@ -9,6 +9,7 @@ do not all survive one.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import os
@@ -21,9 +22,10 @@ from edgepatch import container, files
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.imaging import Preprocessing
-from edgepatch.runtime.folding import STORED, stored_as
+from edgepatch.runtime.folding import STORED, own_kernel, stored_as
 from edgepatch.runtime.formats import FORMATS, KEY, format_of
 from edgepatch.runtime.formats.flatbuffer import Edit, splice
+from edgepatch.trunk import CHANNELS, Trunk
 
 FORMAT = 1
 MAX_BYTES = 1024 * 1024 * 1024
@@ -39,11 +41,13 @@ _FIELDS = {
     "placement": str,
     "input": dict,
     "sites": list,
+    "residuals": list,
     "inputs": dict,
     "bake": dict,
     "graph_sha256": str,
 }
 _SITE = {"name": str, "placement": str, "block": int, "channels": int, "kernel": list, "bound": bool}
+_RESIDUAL = {"block": int, "sites": list, "nodes": list}
 _BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
 
 
@@ -83,10 +87,18 @@ class Graph:
         """`bind`, `bake` or both."""
         return list(self.document["forms"])
 
-    @property
-    def defaults(self) -> Tensors:
-        """The backbone's own scale and bias of all sites, float32 (sum of channels,)."""
-        return {name: self.tensors[name] for name in ("scale", "bias")}
+    @functools.cached_property
+    def trunk(self) -> Trunk:
+        """Its sites and what they have of their own."""
+        rows = self.document["sites"]
+        return Trunk(
+            names=[row["name"] for row in rows],
+            shapes=[row["kernel"] for row in rows],
+            channels=[row["channels"] for row in rows],
+            residuals=len(self.document["residuals"]),
+            kernel=functools.partial(own_kernel, self),
+            **{name: self.tensors[name] for name in CHANNELS},
+        )
 
     @property
     def kernel_max(self) -> np.ndarray:
@@ -144,6 +156,7 @@ def parse(data: bytes, file: object) -> Graph:
     except ValueError as error:
         raise BadFileError(f"has broken metadata: {error}", file=file, field=f"metadata {KEY}") from error
     document, tensors = container.parse(packed, file)
+    document.setdefault("residuals", [])  # of graphs that were exported before tasks could skip blocks
     container.check_document(document, "graph", FORMAT, _FIELDS, file)
     if (digest := hash_around(data, span)) != document["graph_sha256"]:
         raise BadFileError(
@@ -163,7 +176,7 @@ def parse(data: bytes, file: object) -> Graph:
     except _BROKEN as error:
         raise BadFileError(f"has a broken document: {error}", file=file, field="input, inputs or sites") from error
     try:
-        _check_table(data, kind, document)
+        _check_table(data, kind, document, tensors)
     except _BROKEN as error:
         raise BadFileError(
             f"has a bake table that does not fit the file: {error}",
@@ -204,6 +217,12 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
             raise ValueError(f"site {site['name']} has no proper shape")
         if site["kernel"][2 if site["placement"] == "depthwise" else 3] != site["channels"]:
             raise ValueError(f"the kernel of site {site['name']} is not of its channels")
+    for residual in document["residuals"]:
+        if {name: type(value) for name, value in residual.items()} != _RESIDUAL:
+            raise ValueError(f"a block has other fields than {', '.join(_RESIDUAL)}")
+        entry, join = residual["nodes"]
+        if type(entry) is not int or type(join) is not int or not 0 <= entry < join:
+            raise ValueError(f"block {residual['block']} lies between the nodes {residual['nodes']}")
     total, bound = (sum(site["channels"] for site in sites if every or site["bound"]) for every in (True, False))
     inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
     features = inputs.get("head_kernel", (0,))[0]
@@ -219,13 +238,15 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
     return inputs
 
 
-def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
+def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tensors) -> None:
     """Every place the bake table names must be the one that the file itself has, once, and of the right size."""
     table, sites = document["bake"], document["sites"]
-    quantised = document["precision"] in ("dynamic", "int8")
+    table.setdefault("residuals", [])
     if len(table["sites"]) != len(sites):
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
-    if table != (there := FORMATS[kind].locate(data, table, quantised)):
+    if len(table["residuals"]) != len(document["residuals"]):
+        raise ValueError(f"it names {len(table['residuals'])} blocks of {len(document['residuals'])}")
+    if table != (there := FORMATS[kind].locate(data, document, tensors)):
         raise ValueError(f"{_difference(table, there)} is not what the file has there")
     activations, integer = table["activations"], document["precision"] == "int8"
     if bool(activations) != integer:
@@ -234,7 +255,8 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
     numbers = [*ranges, *(row["input"] for row in [*table["sites"], table["head"]])]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a range has no proper number")
-    if integer and not ranges.issuperset(numbers):
+    nodes = [node for row in document["residuals"] for node in row["nodes"]]
+    if integer and not ranges.issuperset([*numbers, *(node + 1 for node in nodes)]):
         raise ValueError("an operator's input has no range")
 
     taken: list[tuple[int, int]] = []
@@ -265,6 +287,10 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any]) -> None:
                 take(f"{name} of the head", [place, place + 4], 4)
         for place in head["output_shapes"]:
             take("an output's shape", place, 8)
+        if "order" in table:
+            take("the order of operators", table["order"], table["order"][1] - table["order"][0])
+        for place in itertools.chain.from_iterable(row["readers"] for row in table["residuals"]):
+            take("a reader of a block", place, 4)
         for row in activations:
             take(f"scale of tensor {row['tensor']}", row["scale"], 4)
             take(f"zero point of tensor {row['tensor']}", row["zero_point"], 8)

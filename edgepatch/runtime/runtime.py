@@ -35,6 +35,10 @@ class _Loaded:
     job: Future[None] | None = None
     problem: str | None = None  # why it cannot be baked
 
+    @property
+    def bindable(self) -> bool:
+        return self.fitted.inputs is not None
+
 
 class Runtime:
     """Runs any task of a backbone through one shared graph.
@@ -46,11 +50,12 @@ class Runtime:
         engine: `litert`, `tflite-runtime` or `onnx`; by default the first installed one that runs the file.
         mode: `bind` gives the graph a patch as its inputs: switches in microseconds. `bake` writes it into a copy of
             the graph: switches in milliseconds, then runs as fast as a dedicated model. `auto` binds at once and, when
-            a task stays, bakes it in the background and moves over between two predictions.
+            a task stays, bakes it in the background and moves over between two predictions. A patch that changes
+            kernels or skips blocks cannot be bound; `auto` bakes it at once.
         threads: of the interpreter.
         memory_mb: what baked models may take together, in 10^6 bytes; beyond it the least recently used one goes. A
-            single one may exceed it where there is no other way: under `bake`, and of an int8 graph. Under `auto` such
-            a task stays bound.
+            single one may exceed it where there is no other way: under `bake`, of an int8 graph, and of a patch that
+            cannot be bound. Any other stays bound under `auto`.
 
     Raises:
         UsageError: no such file, engine or mode.
@@ -127,7 +132,7 @@ class Runtime:
         """Load a patch file; returns its task. A task loaded again is replaced. The first one loaded is put to use.
 
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such file, or the mode is `bind` and the patch cannot be bound.
             BadFileError: it is not a whole, sound patch.
             MismatchError: it is of another backbone or does not fit the graph.
         """
@@ -136,6 +141,14 @@ class Runtime:
     def add(self, patch: Patch, *, file: object = None) -> str:
         """As `load`, for a patch in memory."""
         fitted = fitting.fit(self._graph, patch, file)
+        if self.mode == "bind" and fitted.inputs is None:
+            raise UsageError(
+                "the patch changes kernels or skips blocks, so it cannot be bound",
+                file=file,
+                field="--mode",
+                got="bind",
+                expected="auto or bake",
+            )
         loaded = _Loaded(patch, fitted, heads.of(patch, fitted.values, file))
         with self._lock:
             self._refuse_closed()
@@ -169,7 +182,7 @@ class Runtime:
         with self._lock:
             loaded = self._find(task)
             baked = self._residents.get(task)
-        if baked is None and self._must_bake:
+        if baked is None and self._must_bake(loaded):
             self._bake(loaded)
         elif baked is None:
             with self._bind_lock:
@@ -261,9 +274,8 @@ class Runtime:
             )
         return self._loaded[task]
 
-    @property
-    def _must_bake(self) -> bool:
-        return self.mode == "bake" or "bind" not in self._graph.forms
+    def _must_bake(self, loaded: _Loaded) -> bool:
+        return self.mode == "bake" or "bind" not in self._graph.forms or not loaded.bindable
 
     def _run(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray]:
         """A task's outputs: by its baked model where it has one, else bound or, where that is not to be, baked now."""
@@ -271,7 +283,7 @@ class Runtime:
             with self._lock:
                 self._refuse_closed()
                 baked = self._residents.get(loaded.patch.task) if self._is_current(loaded) else None
-            if baked is None and self._must_bake:
+            if baked is None and self._must_bake(loaded):
                 baked = self._bake(loaded)
             if baked is None:
                 return self._run_bound(loaded, image)
@@ -300,6 +312,7 @@ class Runtime:
             self._engine = baking.open_model(self.engine, model, self.threads, size)
         if self._bound is not loaded:
             self._bound = None  # should binding fail half-way, nothing is taken for bound
+            assert loaded.fitted.inputs is not None
             with engines.refusals(self.engine, loaded.patch.task):
                 self._engine.bind(loaded.fitted.inputs)
             self._bound = loaded
@@ -325,7 +338,10 @@ class Runtime:
                 if self._is_current(loaded) and (baked := self._residents.get(task)):
                     return baked
             model = baking.bake(self._graph, loaded.fitted)
-            if not self._must_bake and (needed := baking.footprint(model, self._graph)) > self._residents.budget:
+            if (
+                not self._must_bake(loaded)
+                and (needed := baking.footprint(model, self._graph)) > self._residents.budget
+            ):
                 raise MismatchError(
                     "a baked model would exceed the budget of memory",
                     field="memory_mb",

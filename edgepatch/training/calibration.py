@@ -14,6 +14,7 @@ from edgepatch.runtime import baking, graph_file
 from edgepatch.runtime.fitting import fit
 from edgepatch.runtime.formats import flatbuffer as fb
 from edgepatch.runtime.formats.flatbuffer import Table
+from edgepatch.trunk import SKIP
 
 IMAGES = 128  # more hardly move an extreme
 TENSOR_MIN, TENSOR_MAX = 0, 1  # fields of a tensor's quantisation
@@ -30,7 +31,7 @@ def calibrate(backbone: Backbone, patch: Patch, pixels: np.ndarray, *, seed: int
 
     Returns:
         float32 (activations, 2): of the image as the network sees it, of the plan's nodes in forward order, of the
-        features and of the logits.
+        features and of the logits; zeros where the patch skips a block.
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
@@ -45,7 +46,10 @@ def calibrate(backbone: Backbone, patch: Patch, pixels: np.ndarray, *, seed: int
     tensors = fb.subgraph(watched, "bake").tables(fb.SUBGRAPH_TENSORS)
     found = np.zeros((1 + max(numbers.values()), 2), np.float32)
     for tensor, number in numbers.items():  # of a value and the same with zeros around it the latter counts
-        extremes = Table(watched, tensors[tensor]).table(fb.TENSOR_QUANTIZATION)
+        holder = Table(watched, tensors[tensor])
+        if holder.at(fb.TENSOR_QUANTIZATION) is None and SKIP in patch.tensors:
+            continue  # of a block that is left out
+        extremes = holder.table(fb.TENSOR_QUANTIZATION)
         for column, field in enumerate((TENSOR_MIN, TENSOR_MAX)):
             span = extremes.span(field, 4)
             assert span is not None, "the calibrator left a tensor out"

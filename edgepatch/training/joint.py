@@ -7,6 +7,7 @@ import io
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from edgepatch import files
 from edgepatch.data.pictures import Pictures
 from edgepatch.imaging import Preprocessing
 from edgepatch.metrics import accuracy, cross_entropy
+from edgepatch.patches.skips import Skips
 from edgepatch.progress import Reporter
 from edgepatch.training import pipeline
 from edgepatch.training.head import predict
 from edgepatch.training.pipeline import Augmentation
-from edgepatch.training.recipe import Recipe
+from edgepatch.training.recipe import SEARCH, Recipe
 
+SEARCH_RATE = 0.01  # Adam's, of a policy, as in AdaShare; more where the steps are so few
+SEARCH_REACH = 10.0  # that a block that is always in the way could cross from sure to sure
 DIVERGED = 1e9  # what a loss that is not finite counts as: reports are JSON, which has no NaN
 
 
@@ -55,49 +59,66 @@ def fit(
     checkpoint: Path,
     fingerprint: str,
     reporter: Reporter,
+    skips: Skips | None = None,
 ) -> State:
     """Train, and leave the model with the weights of its best epoch on the validation images.
 
     After each epoch everything needed to go on is written to `checkpoint`; a checkpoint of the same `fingerprint` is
     taken up where it stands, any other is ignored.
 
+    Where blocks may be skipped, the first half of the epochs searches which: each trains all else on one half of the
+    images, then the choice on the other half. The second half of the epochs keeps the choice; the best of them counts.
+
     Args:
         model: images (n, size, size, 3) to logits (n, classes); its trainable weights are trained.
         class_weights: float32 (classes,).
+        skips: of the model, if it may skip blocks.
     """
     epochs = recipe.epochs_for(len(train))
-    batch = min(recipe.batch, len(train))
-    steps = len(train) // batch
-    optimizer = _optimizer(recipe, steps * epochs)
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=keras.backend.backend() == "jax",  # on a CPU, XLA is slower than TensorFlow's own kernels
-    )
-    optimizer.build(model.trainable_variables)
-    start_weights = [np.array(variable) for variable in model.trainable_variables]
-    state = _restore(checkpoint, fingerprint, model, optimizer) or State(best_weights=start_weights)
+    search = int(epochs * SEARCH) if skips else 0
+    halves = np.array_split(np.random.default_rng([recipe.seed, 0xAD5]).permutation(len(train)), 2)
+    batch = min(recipe.batch, len(halves[1]) if search else len(train))
+    steps, half_steps = len(train) // batch, len(halves[1]) // batch
+    variables = list(model.trainable_variables)  # of all stages
+    total = (epochs - search) * steps + search * (len(halves[0]) // batch)
+    policy = [skips.logits] if skips else []
+    rest = [variable for variable in variables if not (skips and variable is skips.logits)]
+    stages = [_Stage(model, _optimizer(recipe, total), rest, policy)]
+    if search:
+        rate = max(SEARCH_RATE, SEARCH_REACH / (search * half_steps))
+        stages.append(_Stage(keras.Model(model.input, model.output), keras.optimizers.Adam(rate), policy, rest))
+    for stage in stages:
+        stage.build(recipe)
+    optimizers = [stage.optimizer for stage in stages]
+    start_weights = [np.array(variable) for variable in variables]
+    state = _restore(checkpoint, fingerprint, variables, optimizers) or State(best_weights=start_weights)
     if state.epoch:
         reporter.say(f"going on after epoch {state.epoch} of {epochs} ({checkpoint.name})")
-    while state.epoch < epochs and not _stalled(state, recipe.patience):
-        data = pipeline.batches(
-            train,
-            preprocessing,
-            batch=batch,
-            classes=len(class_weights),
-            weights=class_weights,
-            augmentation=augmentation,
-            seed=recipe.seed,
-            epoch=state.epoch,
-        )
+    while state.epoch < epochs and not _stalled(state, search, recipe.patience):
+        searching = skips.at(state.epoch, search, recipe.seed) if skips else False
         start = time.monotonic()
         seen: list[tuple[float, float]] = []  # loss and accuracy of each batch: Keras reports the last one's
-        for inputs, labels, weights in reporter.bar(data, steps, f"epoch {state.epoch + 1}/{epochs}"):
-            model.reset_metrics()
-            logs = model.train_on_batch(inputs, labels, weights, return_dict=True)
-            seen.append((float(logs["loss"]), float(logs["accuracy"])))
-            reporter.status("loss {:.3f}, accuracy {:.3f}".format(*np.mean(seen, axis=0)))
+        for stage, among in zip(stages, halves if searching else [None], strict=False):
+            data = pipeline.batches(
+                train,
+                preprocessing,
+                batch=batch,
+                classes=len(class_weights),
+                weights=class_weights,
+                augmentation=augmentation,
+                seed=recipe.seed,
+                epoch=state.epoch,
+                among=among,
+            )
+            count = steps if among is None else len(among) // batch
+            what = f"epoch {state.epoch + 1}/{epochs}" + (", policy" if stage is not stages[0] else "")
+            stage.thaw()
+            # as numpy, for Keras may run on another backend than the pipeline's
+            for inputs, labels, weights in reporter.bar(data.as_numpy_iterator(), count, what):
+                stage.model.reset_metrics()
+                logs = stage.model.train_on_batch(inputs, labels, weights, return_dict=True)
+                seen.append((float(logs["loss"]), float(logs["accuracy"])))
+                reporter.status("loss {:.3f}, accuracy {:.3f}".format(*np.mean(seen, axis=0)))
         logits = predict(model, val.pixels, preprocessing)
         result = {
             "loss": _finite(np.mean([loss for loss, _ in seen])),
@@ -105,21 +126,54 @@ def fit(
             "val_loss": _finite(cross_entropy(logits, val.labels)),
             "val_accuracy": accuracy(logits, val.labels),
         }
+        if skips:
+            result["skipped"] = int(skips.value().sum())
         state.epoch += 1
         state.history.append(result)
         left = (time.monotonic() - start) * (epochs - state.epoch)
         reporter.say(
             f"epoch {state.epoch}/{epochs}: loss {result['loss']:.3f}, accuracy {result['accuracy']:.3f}, "
-            f"validation {result['val_accuracy']:.3f}" + (f", about {left:.0f} s left" if left else "")
+            f"validation {result['val_accuracy']:.3f}"
+            + (f", {result['skipped']} blocks skipped" if skips else "")
+            + (f", about {left:.0f} s left" if left else "")
         )
         score = (result["val_accuracy"], -result["val_loss"])
-        if result["val_loss"] < DIVERGED and score > state.best:
+        if not searching and result["val_loss"] < DIVERGED and score > state.best:
             state.best = score
-            state.best_weights = [np.array(variable) for variable in model.trainable_variables]
-        _save(checkpoint, fingerprint, model, optimizer, state)
-    for variable, value in zip(model.trainable_variables, state.best_weights, strict=True):
+            state.best_weights = [np.array(variable) for variable in variables]
+        _save(checkpoint, fingerprint, variables, optimizers, state)
+    for variable, value in zip(variables, state.best_weights, strict=True):
         variable.assign(value)
     return state
+
+
+@dataclasses.dataclass
+class _Stage:
+    """A model and what trains some of its weights, while others stand still; stages share their layers.
+
+    Keras looks at what is trainable when it traces a step, and with some of its backends at each step.
+    """
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    trained: list[Any]
+    still: list[Any]
+
+    def thaw(self) -> None:
+        """Make this stage's weights the trainable ones."""
+        for variables, trainable in ((self.trained, True), (self.still, False)):
+            for variable in variables:
+                variable.trainable = trainable
+
+    def build(self, recipe: Recipe) -> None:
+        self.thaw()
+        self.model.compile(
+            self.optimizer,
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=keras.backend.backend() == "jax",  # on a CPU, XLA is slower than TensorFlow's own kernels
+        )
+        self.optimizer.build(self.model.trainable_variables)
 
 
 def _finite(loss: Any) -> float:
@@ -137,21 +191,26 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay, global_clipnorm=1.0)
 
 
-def _stalled(state: State, patience: int) -> bool:
-    if not patience or not state.history:
+def _stalled(state: State, search: int, patience: int) -> bool:
+    """Whether validation has not improved for `patience` epochs since a policy was found."""
+    scores = [(entry["val_accuracy"], -entry["val_loss"]) for entry in state.history[search:]]
+    if not patience or not scores:
         return False
-    scores = [(entry["val_accuracy"], -entry["val_loss"]) for entry in state.history]
     return len(scores) - 1 - scores.index(max(scores)) >= patience
 
 
 def _save(
-    checkpoint: Path, fingerprint: str, model: keras.Model, optimizer: keras.optimizers.Optimizer, state: State
+    checkpoint: Path,
+    fingerprint: str,
+    variables: Sequence[Any],
+    optimizers: Sequence[keras.optimizers.Optimizer],
+    state: State,
 ) -> None:
     facts = {"fingerprint": fingerprint, "epoch": state.epoch, "history": state.history, "best": state.best}
     arrays = {"facts": np.frombuffer(json.dumps(facts).encode(), np.uint8)}
     for group, values in (
-        ("weights", model.trainable_variables),
-        ("optimizer", optimizer.variables),
+        ("weights", variables),
+        ("optimizer", [variable for optimizer in optimizers for variable in optimizer.variables]),
         ("best", state.best_weights),
     ):
         arrays |= {f"{group}/{index}": np.asarray(value) for index, value in enumerate(values)}
@@ -161,25 +220,26 @@ def _save(
 
 
 def _restore(
-    checkpoint: Path, fingerprint: str, model: keras.Model, optimizer: keras.optimizers.Optimizer
+    checkpoint: Path, fingerprint: str, variables: Sequence[Any], optimizers: Sequence[keras.optimizers.Optimizer]
 ) -> State | None:
     if not checkpoint.exists():
         return None
+    inner = [variable for optimizer in optimizers for variable in optimizer.variables]
     try:
         with np.load(io.BytesIO(checkpoint.read_bytes()), allow_pickle=False) as saved:
             facts = json.loads(saved["facts"].tobytes())
             if facts["fingerprint"] != fingerprint:
                 return None
-            variables = [*model.trainable_variables, *optimizer.variables]
-            names = [f"weights/{index}" for index in range(len(model.trainable_variables))]
-            names += [f"optimizer/{index}" for index in range(len(optimizer.variables))]
+            names = [f"weights/{index}" for index in range(len(variables))]
+            names += [f"optimizer/{index}" for index in range(len(inner))]
             values = [saved[name] for name in names]  # all of them are read before any is used
-            best = [saved[f"best/{index}"] for index in range(len(model.trainable_variables))]
+            best = [saved[f"best/{index}"] for index in range(len(variables))]
             state = State(int(facts["epoch"]), list(facts["history"]), tuple(facts["best"]), best)
     except Exception:  # not ours, or damaged, in whatever way: start anew
         return None
-    if any(value.shape != tuple(variable.shape) for value, variable in zip(values, variables, strict=True)):
+    whole = [*variables, *inner]
+    if any(value.shape != tuple(variable.shape) for value, variable in zip(values, whole, strict=True)):
         return None
-    for value, variable in zip(values, variables, strict=True):
+    for value, variable in zip(values, whole, strict=True):
         variable.assign(value)
     return state

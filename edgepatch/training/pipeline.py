@@ -42,6 +42,7 @@ def batches(
     augmentation: Augmentation,
     seed: int,
     epoch: int,
+    among: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """One epoch of (input, one-hot label, sample weight) in an order of its own; whole batches only.
 
@@ -50,8 +51,9 @@ def batches(
 
     Args:
         weights: float32 (classes,), the weight of each class in the loss.
+        among: numbers of the pictures to take; all by default.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(pictures))
+    order = np.random.default_rng([seed, epoch]).permutation(len(pictures) if among is None else among)
     labels = pictures.labels
 
     def gather(indices: np.ndarray) -> Any:

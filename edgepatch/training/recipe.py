@@ -8,6 +8,7 @@ from typing import Any
 from edgepatch.errors import UsageError
 
 STATS = ("frozen", "adapt")
+SEARCH = 0.5  # share of the epochs in which a policy is searched; the others train with it as found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Recipe:
         flips: whether mirror images may be used where they are found harmless.
         stats: batch norm statistics, the backbone's (`frozen`) or estimated anew on the task's images (`adapt`).
         patience: epochs without a better validation result after which the joint phase ends; 0 never.
+        form: of scale and bias: `patches.affine.FORMS`.
+        sparsity, sharing: of a policy: weights of the losses that reward skipped blocks, and choices like other tasks'.
         seed: of everything random.
     """
 
@@ -39,6 +42,9 @@ class Recipe:
     flips: bool = True
     stats: str = "frozen"
     patience: int = 10
+    form: str = "relative_gamma"
+    sparsity: float = 0.05
+    sharing: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +58,8 @@ class Recipe:
             "zoom": (0.1, 1.0),
             "light": (0.0, 1.0),
             "patience": (0, 10_000),
+            "sparsity": (0.0, 100.0),
+            "sharing": (0.0, 100.0),
             "seed": (0, 2**31 - 1),
         }
         for name, (low, high) in limits.items():

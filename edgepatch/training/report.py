@@ -27,7 +27,7 @@ def picture(report: dict[str, Any]) -> bytes:
     figure = figure_module.Figure(figsize=(12, 5), layout="constrained")
     loss, accuracy, matrix = figure.subplots(1, 3, width_ratios=(1, 1, 1.4))
     figure.suptitle(
-        f"{_plain(report['task'])}: {report['kinds']}, {report['bytes'] / 1024:.0f} KiB, "
+        f"{plain(report['task'])}: {report['kinds']}, {report['bytes'] / 1024:.0f} KiB, "
         f"validation {report['accuracy']:.1%} (head alone {report['head_accuracy']:.1%})"
     )
     epochs = np.arange(1, len(report["history"]) + 1)
@@ -47,7 +47,7 @@ def picture(report: dict[str, Any]) -> bytes:
     matrix.set_title("validation images\ntrue class (row), predicted (column)")
     classes = report["classes"]
     if len(classes) <= MAX_NAMED:
-        names = [_plain(name if len(name) <= 14 else name[:13] + "…") for name in classes]
+        names = [plain(name if len(name) <= 14 else name[:13] + "…") for name in classes]
         matrix.set_xticks(range(len(names)), names, rotation=90)
         matrix.set_yticks(range(len(names)), names)
         for row, column in np.argwhere(counts > 0):
@@ -58,6 +58,6 @@ def picture(report: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as text: matplotlib takes what stands between dollar signs for mathematics."""
     return name.replace("$", r"\$")

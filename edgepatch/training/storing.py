@@ -13,6 +13,19 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.training import head
+from edgepatch.trunk import SKIP
+
+
+def encode(backbone: Backbone, mould: Patch, values: Tensors, codec: str) -> Patch:
+    """A patch with these values, encoded; the arguments are those of `store`."""
+    mean = np.concatenate([backbone.part(site, "mean") for site in backbone.plan.sites])
+    stored, how = codecs.encode(values, mould.sites, backbone.trunk, codec, mean)
+    kinds = {
+        kind: tuple(name for name in stored if name.removesuffix("_step") in names)
+        for kind, names in mould.kinds.items()
+    }
+    order = dict.fromkeys(name for names in kinds.values() for name in names)
+    return dataclasses.replace(mould, kinds=kinds, tensors={name: stored[name] for name in order}, codec=how)
 
 
 def store(
@@ -24,24 +37,17 @@ def store(
 
     Args:
         mould: the patch, of which everything counts but its tensors and codec; its kinds name the values.
-        values: float32: `scale` and `bias` of its sites, if it has any, and the head.
-        trunk: the backbone in deployment form; its scales are overwritten.
+        values: what `Change.tensors` gives, and the head, float32.
+        trunk: the backbone in deployment form; its weights are overwritten.
         pixels: uint8 (n, size, size, 3), training images.
     """
-    channels = backbone.plan.channels
-    inside = codecs.inside(mould, channels)
-    own = {name: value[inside] for name, value in backbone.defaults().items()}
-    mean = np.concatenate([backbone.part(site, "mean") for site in backbone.plan.sites])[inside]
-    stored, how = codecs.encode(values, own, mould.sites.get("channels", []), codec, mean)
-    kinds = {
-        kind: tuple(name for name in stored if name.removesuffix("_step") in names)
-        for kind, names in mould.kinds.items()
-    }
-    patch = dataclasses.replace(mould, kinds=kinds, tensors=stored, codec=how)
-    if not how:
+    patch = encode(backbone, mould, values, codec)
+    if not patch.codec:
         return patch
-    exact = backbone.values(dataclasses.replace(mould, tensors=values, codec={}))
-    lost = logits(trunk, backbone, exact, mould, pixels) - logits(
+    stored = patch.tensors
+    bits = {name: stored[name] for name in ("mask", SKIP) if name in stored}
+    exact = dataclasses.replace(mould, tensors={**values, **bits}, codec={})
+    lost = logits(trunk, backbone, backbone.values(exact), mould, pixels) - logits(
         trunk, backbone, backbone.values(patch), mould, pixels
     )
     stored["head_bias"] += lost.mean(axis=0)
@@ -52,8 +58,8 @@ def logits(trunk: keras.Model, backbone: Backbone, values: Tensors, patch: Patch
     """Logits (n, classes) of uint8 images under a task's values, in Keras.
 
     Args:
-        values: `scale` and `bias` of all sites and the head, as `Backbone.values` gives them.
+        values: as `Backbone.values` gives them.
         patch: says how images are prepared.
     """
-    network.set_scale_bias(trunk, backbone, values)
+    network.set_values(trunk, backbone, values)
     return head.predict(trunk, pixels, patch.input) @ values["head_kernel"] + values["head_bias"]

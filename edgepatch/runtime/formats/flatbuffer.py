@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 # fields of the TFLite schema's tables, by number
 MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 2, 4, 6, 7
-SUBGRAPH_TENSORS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 2, 3
-TENSOR_SHAPE, TENSOR_BUFFER, TENSOR_QUANTIZATION = 0, 2, 4
+SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
+TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_QUANTIZATION = 0, 1, 2, 4
 QUANTIZATION_SCALE, QUANTIZATION_ZERO_POINT = 2, 3
 OPERATOR_INPUTS, OPERATOR_OUTPUTS = 1, 2
 SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 2, 4
@@ -51,6 +51,11 @@ class Table:
         """A field of 32 bits; 0, the schema's default, where it is absent."""
         place = self.at(field)
         return 0 if place is None else int(struct.unpack_from("<I", self.data, place)[0])
+
+    def byte(self, field: int) -> int:
+        """A field of 8 bits; 0, the schema's default, where it is absent."""
+        place = self.at(field)
+        return 0 if place is None else self.data[place]
 
     def follow(self, field: int) -> int | None:
         """Where a field's vector, string or table stands."""
@@ -113,6 +118,17 @@ def keep(data: bytes, signature: str) -> list[Edit]:
     if (index := kept.at(SIGNATURE_SUBGRAPH)) is not None:
         edits.append((index, bytes(4)))
     return edits
+
+
+def shorten(data: bytes, vector: int, wanted: list[int]) -> Edit:
+    """The edit that leaves of a vector of tables those with the `wanted` numbers, in their order.
+
+    Args:
+        vector: where it stands, its length first.
+    """
+    kept = [struct.unpack_from("<I", data, vector + 4 + 4 * number)[0] + 4 * number for number in wanted]
+    offsets = [target - 4 * place for place, target in enumerate(kept)]  # each counts from its own place
+    return vector, struct.pack(f"<{1 + len(offsets)}I", len(offsets), *offsets)
 
 
 def point(end: int, vectors: Iterable[tuple[int, bytes, int]]) -> tuple[list[Edit], bytes]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
-from edgepatch.runtime.formats import protobuf
+from edgepatch.runtime.formats import protobuf, rows
 from edgepatch.runtime.formats.flatbuffer import KEY, Edit
 from edgepatch.runtime.formats.protobuf import Span
 from edgepatch.runtime.model import Model
@@ -37,17 +37,34 @@ def unpack(packed: bytes) -> bytes:
     return base64.b64decode(packed, validate=True)
 
 
-def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any]:
-    """A bake table with the places of the kernels it names, as the file itself has them; see `tflite.locate`."""
-    found = protobuf.initializers(data)
+def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    """The bake table with the places of the kernels it names, as the file itself has them; see `tflite.locate`.
+
+    A block is a run of the `nodes` of the bake form, which the container holds.
+    """
+    found, table = protobuf.initializers(data), document["bake"]
     return {
-        "sites": [
-            {"operator": row["operator"], "input": row["input"], "kernel": list(found[f"{row['operator']}/kernel"])}
-            for row in table["sites"]
-        ],
-        "head": {"operator": table["head"]["operator"], "input": table["head"]["input"]},
+        "sites": [rows.named(row) | {"kernel": list(found[f"{row['operator']}/kernel"])} for row in table["sites"]],
+        "head": rows.named(table["head"]),
         "activations": [{"tensor": row["tensor"], "range": row["range"]} for row in table["activations"]],
+        "residuals": _blocks(document, tensors),
     }
+
+
+def _blocks(document: dict[str, Any], tensors: Tensors) -> list[dict[str, Any]]:
+    table = document["bake"]
+    if not table["residuals"]:
+        return []
+    graph = protobuf.nodes(tensors["bake_graph"].tobytes())
+    makers = {name: number for number, (_, makes) in enumerate(graph.nodes) for name in makes}
+    found = rows.blocks(
+        graph.nodes,
+        graph.inputs,
+        graph.outputs,
+        [makers[row["operator"]] for row in table["sites"]],
+        rows.claims(document, "nodes"),
+    )
+    return [{"nodes": [block.begin, block.end], "entry": block.entry, "join": block.join} for block in found]
 
 
 def view(data: bytes, form: str) -> list[Edit]:
@@ -57,9 +74,11 @@ def view(data: bytes, form: str) -> list[Edit]:
 
 def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
-    folded, table = fold(graph, values, ranges), graph.document["bake"]
+    folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
     tensors: Tensors = {}
     for row, site, plan in zip(table["sites"], folded.sites, graph.document["sites"], strict=True):
+        if site is None:
+            continue
         height, width, *channels = plan["kernel"]  # HWIO; the file has (out, in per group, height, width)
         shape = (*(channels if plan["placement"] == "depthwise" else channels[::-1]), height, width)
         name = row["operator"]
@@ -74,7 +93,12 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
         name, number = row["tensor"], row["range"]
         tensors[f"{name}/scale"] = np.array(folded.scales[number], np.float32)
         tensors[f"{name}/zero_point"] = np.array(folded.zero_points[number] + 128, np.uint8)  # activations are unsigned
-    return Model(graph.skeleton, tensors)
+    gone, instead = rows.skipped(table["residuals"], values)
+    if not gone:
+        return Model(graph.skeleton, tensors)
+    left_out = {number for row in gone for number in range(*row["nodes"])}
+    skeleton, read = protobuf.without_nodes(graph.skeleton, left_out, instead)
+    return Model(skeleton, {name: value for name, value in tensors.items() if name in read})
 
 
 def _quantised(name: str, scale: np.ndarray, input_scale: np.float32) -> Tensors:

@@ -5,13 +5,17 @@ To add is to append: of two bytes of a message one behind the other, a parser ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
-GRAPH_INITIALIZER = 5
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
+NODE_INPUT, NODE_OUTPUT = 1, 2
+VALUE_NAME = 1  # ValueInfoProto
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 EXTERNAL = 1  # TensorProto.DataLocation
 TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
@@ -65,6 +69,76 @@ def initializers(data: bytes) -> dict[str, Span]:
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Nodes:
+    """Names in a model's graph: what each node reads and makes, and what the graph takes and answers."""
+
+    nodes: list[tuple[list[str], list[str]]]
+    inputs: list[str]
+    outputs: list[str]
+
+
+def nodes(model: bytes) -> Nodes:
+    """The nodes of a model's graph.
+
+    Raises:
+        ValueError, IndexError, KeyError: it is none.
+    """
+
+    def names(span: Span, field: int) -> list[str]:
+        return [model[begin:end].decode() for number, begin, end in fields(model, *span) if number == field]
+
+    found = Nodes([], [], [])
+    for number, *graph in fields(model, 0, len(model)):
+        for field, begin, end in fields(model, *graph) if number == MODEL_GRAPH else ():
+            if field == GRAPH_NODE:
+                found.nodes.append((names((begin, end), NODE_INPUT), names((begin, end), NODE_OUTPUT)))
+            elif field in (GRAPH_INPUT, GRAPH_OUTPUT):
+                (found.inputs if field == GRAPH_INPUT else found.outputs).extend(names((begin, end), VALUE_NAME))
+    return found
+
+
+def without_nodes(model: bytes, left_out: Collection[int], renamed: Mapping[str, str]) -> tuple[bytes, set[str]]:
+    """A model without the nodes of these numbers, the others reading renamed values by their new names; all they read.
+
+    Raises:
+        ValueError, IndexError: it is none.
+    """
+    numbers, read = itertools.count(), set()
+
+    def of_node(field: int, content: bytes) -> bytes:
+        if field != NODE_INPUT:
+            return content
+        name = content.decode()
+        read.add(renamed.get(name, name))
+        return renamed[name].encode() if name in renamed else content
+
+    def of_graph(field: int, content: bytes) -> bytes | None:
+        if field != GRAPH_NODE:
+            return content
+        return None if next(numbers) in left_out else _rewritten(content, of_node)
+
+    def of_model(field: int, content: bytes) -> bytes | None:
+        return _rewritten(content, of_graph) if field == MODEL_GRAPH else content
+
+    return _rewritten(model, of_model), read
+
+
+def _rewritten(message: bytes, change: Callable[[int, bytes], bytes | None]) -> bytes:
+    """A message whose fields are what `change` makes of each one's number and content; None leaves it out."""
+    pieces: list[bytes] = []
+    last = 0
+    for field, begin, end in fields(message, 0, len(message)):
+        content = message[begin:end]
+        changed = change(field, content)
+        if changed is content:  # whatever type it is of
+            pieces.append(message[last:end])
+        elif changed is not None:
+            pieces.append(_field(field, changed))
+        last = end
+    return b"".join(pieces)
+
+
 def with_initializers(
     model: bytes, tensors: Mapping[str, np.ndarray], inline: float = INLINE
 ) -> tuple[bytes, dict[str, np.ndarray]]:
@@ -112,6 +186,8 @@ def _encode(value: int) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    if data[at] < 0x80:  # most are one byte
+        return data[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]

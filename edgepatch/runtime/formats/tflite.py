@@ -15,6 +15,7 @@ import numpy as np
 from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import flatbuffer as fb
+from edgepatch.runtime.formats import rows
 from edgepatch.runtime.formats.flatbuffer import Edit, Span, Table
 from edgepatch.runtime.model import Model
 
@@ -46,23 +47,25 @@ def unpack(packed: bytes) -> bytes:
     return packed
 
 
-def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any]:
-    """A bake table with the places of everything it names, as the file itself has them.
+def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    """The bake table with the places of everything it names, as the file itself has them.
 
     Args:
         data: the file.
-        table: for each site and for the head its `operator` in the bake subgraph and the number of its `input` range;
-            under `activations` for each quantised tensor that is no constant its number and its range's.
-        quantised: whether kernels are int8, so that they have scales.
+        document: its document. The table, `bake`, names for each site and for the head its `operator` in the bake
+            subgraph and the number of its `input` range; under `activations` for each quantised tensor that is no
+            constant its number and its range's; under `residuals` for each block the run of its `operators`.
+        tensors: what the container holds beside the document.
 
     Raises:
         ValueError, IndexError, KeyError, struct.error: the table names what the file does not have.
     """
+    table, quantised = document["bake"], document["precision"] in ("dynamic", "int8")
     subgraph, buffers = fb.subgraph(data, "bake"), fb.root(data).tables(fb.MODEL_BUFFERS)
-    tensors, operators = subgraph.tables(fb.SUBGRAPH_TENSORS), subgraph.tables(fb.SUBGRAPH_OPERATORS)
+    held, operators = subgraph.tables(fb.SUBGRAPH_TENSORS), subgraph.tables(fb.SUBGRAPH_OPERATORS)
 
     def tensor(index: int) -> Table:
-        return Table(data, tensors[_index(index)])
+        return Table(data, held[_index(index)])
 
     def buffer(holder: Table) -> Table:
         return Table(data, buffers[holder.number(fb.TENSOR_BUFFER)])
@@ -77,8 +80,7 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
         """The first input of the operator that makes a tensor, by the tensor's position."""
         made = (Table(data, position) for position in operators)
         return {
-            tensors[operator.numbers(fb.OPERATOR_OUTPUTS)[0]]: operator.numbers(fb.OPERATOR_INPUTS)[0]
-            for operator in made
+            held[operator.numbers(fb.OPERATOR_OUTPUTS)[0]]: operator.numbers(fb.OPERATOR_INPUTS)[0] for operator in made
         }
 
     def site(row: dict[str, Any]) -> dict[str, Any]:
@@ -93,15 +95,15 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
             found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
             if bias.at(fb.TENSOR_QUANTIZATION) is not None:
                 found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
-        return {"operator": row["operator"], "input": row["input"], "shape": kernel.numbers(fb.TENSOR_SHAPE), **found}
+        return rows.named(row) | {"shape": kernel.numbers(fb.TENSOR_SHAPE)} | found
 
     def head(row: dict[str, Any]) -> dict[str, Any]:
         kernel, bias, output = constants(row)
         answer = tensor(subgraph.numbers(fb.SUBGRAPH_OUTPUTS)[0])
         found: dict[str, Any] = {
             "output_shapes": [
-                _need(held.span(fb.TENSOR_SHAPE, 4))
-                for held in {output.position: output, answer.position: answer}.values()
+                _need(each.span(fb.TENSOR_SHAPE, 4))
+                for each in {output.position: output, answer.position: answer}.values()
             ]
         }
         for name, holder in zip(HEAD_DATA, (kernel, bias), strict=True):
@@ -111,7 +113,7 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
                 parameters = holder.table(fb.TENSOR_QUANTIZATION)
                 found[f"{name}_scale"] = parameters.need(fb.QUANTIZATION_SCALE)
                 found[f"{name}_zero_point"] = parameters.need(fb.QUANTIZATION_ZERO_POINT)
-        return {"operator": row["operator"], "input": row["input"], **found}
+        return rows.named(row) | found
 
     def activation(number: int) -> dict[str, Any]:
         parameters = tensor(number).table(fb.TENSOR_QUANTIZATION)
@@ -125,13 +127,54 @@ def locate(data: bytes, table: dict[str, Any], quantised: bool) -> dict[str, Any
     ranges = {row["tensor"]: row["range"] for row in table["activations"]}
     moving = [
         number
-        for number, position in enumerate(tensors)
+        for number, position in enumerate(held)
         if (holder := Table(data, position)).at(fb.TENSOR_QUANTIZATION) and not holder.number(fb.TENSOR_BUFFER)
     ]
     return {
         "sites": [site(row) for row in table["sites"]],
         "head": head(table["head"]),
         "activations": [activation(number) for number in moving],
+        **_blocks(data, document, subgraph),
+    }
+
+
+def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str, Any]:
+    """The table's `residuals` and, where there are any, the place of the vector of operators that is cut for them."""
+    if not document["bake"]["residuals"]:
+        return {"residuals": []}
+    operators = [Table(data, position) for position in subgraph.tables(fb.SUBGRAPH_OPERATORS)]
+    tensors = subgraph.tables(fb.SUBGRAPH_TENSORS)
+    reads = [each.numbers(fb.OPERATOR_INPUTS) for each in operators]
+    found = rows.blocks(
+        list(zip(reads, (each.numbers(fb.OPERATOR_OUTPUTS) for each in operators), strict=True)),
+        subgraph.numbers(fb.SUBGRAPH_INPUTS),
+        subgraph.numbers(fb.SUBGRAPH_OUTPUTS),
+        [row["operator"] for row in document["bake"]["sites"]],
+        rows.claims(document, "operators"),
+    )
+    for block in found:
+        ends = [Table(data, tensors[_index(number)]) for number in (block.entry, block.join)]
+        entry, join = ((end.byte(fb.TENSOR_TYPE), end.numbers(fb.TENSOR_SHAPE)) for end in ends)
+        if entry != join:
+            raise ValueError(f"tensor {block.entry} cannot stand for tensor {block.join}")
+
+    def readers(block: rows.Block) -> list[list[int]]:
+        """Where operators outside a block say that they read its join."""
+        places = [
+            _need(operators[number].span(fb.OPERATOR_INPUTS, 4))[0] + 4 * index
+            for number, numbers in enumerate(reads)
+            for index, read in enumerate(numbers)
+            if read == block.join and not block.begin <= number < block.end
+        ]
+        return [[place, place + 4] for place in places]
+
+    begin, end = _need(subgraph.span(fb.SUBGRAPH_OPERATORS, 4))
+    return {
+        "residuals": [
+            {"operators": [block.begin, block.end], "entry": block.entry, "join": block.join, "readers": readers(block)}
+            for block in found
+        ],
+        "order": [begin - 4, end],
     }
 
 
@@ -142,9 +185,11 @@ def view(data: bytes, form: str) -> list[Edit]:
 
 def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
-    folded, table = fold(graph, values, ranges), graph.document["bake"]
-    edits: list[Edit] = list(graph.views["bake"])
+    folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
+    edits: list[Edit] = [*graph.views["bake"], *_cut(graph, values)]
     for row, site in zip(table["sites"], folded.sites, strict=True):
+        if site is None:
+            continue
         edits += [(row["kernel"][0], site.kernel.data.cast("B")), (row["bias"][0], site.bias.tobytes())]
         if site.scale is not None:
             edits.append((row["kernel_scale"][0], site.scale.tobytes()))
@@ -168,6 +213,19 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
             tail.append((row[f"{name}_zero_point"], bytes(8 * classes), classes))
     pointed, behind = fb.point(len(graph.data), tail)
     return Model(fb.splice(graph.data, [*edits, *pointed], behind))
+
+
+def _cut(graph: Graph, values: Tensors) -> list[Edit]:
+    """Edits that leave out the blocks a task skips: their operators, and that others read their joins."""
+    table = graph.document["bake"]
+    gone, instead = rows.skipped(table["residuals"], values)
+    if not gone:
+        return []
+    begin, end = table["order"]
+    left_out = {number for row in gone for number in range(*row["operators"])}
+    kept = [number for number in range((end - begin) // 4 - 1) if number not in left_out]
+    entries = [(place, instead[row["join"]]) for row in gone for place, _ in row["readers"]]
+    return [fb.shorten(graph.data, begin, kept), *((place, struct.pack("<i", entry)) for place, entry in entries)]
 
 
 def _need(span: Span | None) -> list[int]:
