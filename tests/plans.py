@@ -54,7 +54,7 @@ def made(lay: Callable[[Builder], Any], padding: str = "same", size: int = 32, c
     """The network that `lay` lays down, with a classifier of its own."""
     net, rng = Builder(), np.random.default_rng(5)
     lay(net)
-    plan = Plan("by_hand", 1.0, padding, 1e-3, tuple(net.nodes))
+    plan = Plan(backbones.IMPORTED, 1.0, padding, 1e-3, tuple(net.nodes))  # so that it can be written
     tensors = {}
     for name, shape in backbones.shapes(plan).items():
         value = rng.normal(0, 1, shape)

@@ -62,14 +62,16 @@ def test_what_is_no_size_is_refused(edgepatch: Any, text: str) -> None:
     assert outcome.document["error"]["field"] == "--budget"
 
 
-def test_a_budget_below_the_head_alone_is_refused_before_training(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+def test_a_budget_below_the_head_alone_is_refused_before_training(
+    gated: Backbone, digits: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "made" / "a.epatch"
 
     def search(count: int) -> None:
-        budget.search(tiny, digits, out, count, recipe=RECIPE, reporter=Killing("reading"))
+        budget.search(gated, digits, out, count, recipe=RECIPE, reporter=Killing("reading"))
 
-    with pytest.raises(UsageError, match=r"at least \d+ bytes, which classifier takes in int8") as caught:
-        search(4000)
+    with pytest.raises(UsageError, match=r"at least \d+ bytes, which classifier takes in fp16") as caught:
+        search(1000)
     assert not out.parent.exists()
     smallest = int(str(caught.value.details["expected"]).split()[2])
     with pytest.raises(UsageError):
@@ -78,42 +80,42 @@ def test_a_budget_below_the_head_alone_is_refused_before_training(tiny: Backbone
         search(smallest)
 
 
-def test_a_patch_is_never_larger_than_was_reckoned(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
+def test_a_patch_is_never_larger_than_was_reckoned(gated: Backbone, digits: Path, tmp_path: Path) -> None:
     """Every composition in every codec, written with other values than it was measured with."""
     out = tmp_path / "a.epatch"
-    source = trainer.source(tiny, digits, out, RECIPE, licence="CC-BY-4.0")
-    task = trainer.prepare(tiny, source, RECIPE, Quiet())
+    source = trainer.source(gated, digits, out, RECIPE, licence="CC-BY-4.0")
+    task = trainer.prepare(gated, source, RECIPE, Quiet())
     rng = np.random.default_rng(0)
-    found = budget.compositions(tiny, RECIPE)
+    found = budget.compositions(gated, RECIPE)
     assert [each.name for each in found] == ["classifier", *budget.KINDS]
     ranges = calibration.calibrate(
-        tiny, trainer.choose(task, trainer.fit(task, (), found[0].top, out), "int8").patch, task.few
+        gated, trainer.choose(task, trainer.fit(task, (), found[0].top, out), "int8").patch, task.few
     )
     for each in found:
         blank = trainer.fit(task, (), each.top, out).start
-        start = {**patches.Change(tiny, each.bodies).start(), **blank}
+        start = {**patches.Change(gated, each.bodies).start(), **blank}
         values = {
             name: value * rng.uniform(0.9, 1.1, value.shape) if value.dtype == np.float32 else value
             for name, value in start.items()
         }
-        mould = trainer.mould(tiny, source, each.bodies, each.top, start)
+        mould = trainer.mould(gated, source, each.bodies, each.top, start)
         for codec in CODECS:
-            most = len(blob.dump(budget.largest(tiny, source, RECIPE, each, codec)))
+            most = len(blob.dump(budget.largest(gated, source, RECIPE, each, codec)))
             run = trainer.choose(task, Trained(mould, start, values, State(epoch=2)), codec)
             size = blob.write(dataclasses.replace(run.patch, ranges=ranges), out)
             assert most - 64 <= size == out.stat().st_size <= most, (each.name, codec)
 
 
-def test_kinds_that_a_backbone_cannot_have_are_left_out(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_that_a_backbone_cannot_have_are_left_out(gated: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "KINDS", ("scale_bias", "bottom:99", "scale_bias+bias", "bias"))
-    assert [each.name for each in budget.compositions(tiny, Recipe())] == ["classifier", "scale_bias", "bias"]
+    assert [each.name for each in budget.compositions(gated, Recipe())] == ["classifier", "scale_bias", "bias"]
     # statistics of the task's own have no place in the others
-    assert [each.name for each in budget.compositions(tiny, Recipe(stats="adapt"))] == ["scale_bias"]
+    assert [each.name for each in budget.compositions(gated, Recipe(stats="adapt"))] == ["scale_bias"]
 
 
-def test_a_search_can_be_confined(tiny: Backbone) -> None:
+def test_a_search_can_be_confined(gated: Backbone) -> None:
     def names(kinds: str) -> list[str]:
-        return [each.name for each in budget.compositions(tiny, Recipe(), kinds)]
+        return [each.name for each in budget.compositions(gated, Recipe(), kinds)]
 
     assert names("bottom") == ["classifier", *(f"bottom:{count}" for count in (1, 2, 4, 8))]
     assert names("scale_bias@project+policy") == ["classifier", "scale_bias@project+policy"]
@@ -130,16 +132,16 @@ def test_a_search_can_be_confined(tiny: Backbone) -> None:
             names(wrong)
 
 
-def test_a_search_without_policy_is_drawn_to_none(tiny: Backbone, digits: Path, tmp_path: Path) -> None:
-    patch = trainer.train(tiny, digits, "classifier", tmp_path / "b.epatch", recipe=RECIPE, reporter=Quiet()).patch
+def test_a_search_without_policy_is_drawn_to_none(gated: Backbone, digits: Path, tmp_path: Path) -> None:
+    patch = trainer.train(gated, digits, "classifier", tmp_path / "b.epatch", recipe=RECIPE, reporter=Quiet()).patch
     skips = dataclasses.replace(
         patch,
         kinds={"policy": ("skip",), **patch.kinds},
-        tensors={"skip": np.zeros(len(tiny.plan.residuals), np.uint8), **patch.tensors},
+        tensors={"skip": np.zeros(len(gated.plan.residuals), np.uint8), **patch.tensors},
     )
     blob.write(skips, tmp_path / "b.epatch")
     with pytest.raises(UsageError, match="only a policy"):
-        budget.search(tiny, digits, tmp_path / "a.epatch", 10**6, share=[tmp_path / "b.epatch"], reporter=Quiet())
+        budget.search(gated, digits, tmp_path / "a.epatch", 10**6, share=[tmp_path / "b.epatch"], reporter=Quiet())
 
 
 def row(kinds: str, size: int, accuracy: float | None, codec: str = "int8") -> budget.Row:
@@ -179,18 +181,18 @@ def test_the_picture_shows_the_rows(tmp_path: Path) -> None:
 
 
 def test_a_killed_search_goes_on_and_writes_the_best_that_fits(
-    edgepatch: Any, tiny: Backbone, tiny_file: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgepatch: Any, gated: Backbone, gated_file: Path, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "KINDS", ("bias@project", "scale_bias@project", "depthwise"))
     out = tmp_path / "a.epatch"
     folder = tmp_path / "a.search"
     with pytest.raises(KeyboardInterrupt):  # the first of the finalists has had one of three epochs
-        budget.search(tiny, digits, out, 13_000, recipe=RECIPE, reporter=Killing("epoch 2/3"))
+        budget.search(gated, digits, out, 4_000, recipe=RECIPE, reporter=Killing("epoch 2/3"))
     assert not out.exists()
     assert len(list(folder.glob("*.1.resume"))) == 3
     assert len(list(folder.glob("*.3.resume"))) == 1
 
-    outcome = edgepatch("train", tiny_file, digits, "--budget", "13KB", "--epochs", 3, "--out", out, "--json")
+    outcome = edgepatch("train", gated_file, digits, "--budget", "4KB", "--epochs", 3, "--out", out, "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("going on after epoch 1 of 1") == 3
     assert outcome.err.count("going on after epoch 1 of 3") == 1
@@ -200,18 +202,18 @@ def test_a_killed_search_goes_on_and_writes_the_best_that_fits(
 
     document = outcome.document
     rows = document["frontier"]
-    assert document["budget"] == 13_000
+    assert document["budget"] == 4_000
     assert {"accuracy", "head_accuracy", "epochs", "seconds", "bytes", "patch", "backbone_id"} <= set(document)
     assert {(each["kinds"], each["codec"]) for each in rows} == {
         (kinds, codec) for kinds in ("classifier", *budget.KINDS) for codec in CODECS
     }
-    assert all((each["accuracy"] is None) == (each["bytes"] > 13_000) for each in rows)
+    assert all((each["accuracy"] is None) == (each["bytes"] > 4_000) for each in rows)
     assert any(each["accuracy"] is None for each in rows)
     steps = [(each["bytes"], each["accuracy"]) for each in rows if each["on_frontier"]]
     assert steps == sorted(set(steps))
     (chosen,) = (each for each in rows if each["chosen"])
     assert chosen["accuracy"] == max(each["accuracy"] or 0 for each in rows) == document["accuracy"]
-    assert chosen["bytes"] == document["bytes"] == out.stat().st_size <= 13_000
+    assert chosen["bytes"] == document["bytes"] == out.stat().st_size <= 4_000
     patch = blob.read(out)
     assert (patch.version, patch.task, patch.metrics["accuracy"]) == (1, "a", document["accuracy"])
     assert patch.kind == "+".join(dict.fromkeys([*chosen["kinds"].split("+"), "classifier"]))
@@ -248,9 +250,9 @@ def test_what_became_larger_than_was_reckoned_never_wins(
     assert not out.exists()
 
 
-def test_options_of_a_policy_reach_the_recipe(edgepatch: Any, tiny_file: Path, digits: Path, tmp_path: Path) -> None:
+def test_options_of_a_policy_reach_the_recipe(edgepatch: Any, gated_file: Path, digits: Path, tmp_path: Path) -> None:
     for option in ("--sparsity", "--sharing"):
-        outcome = edgepatch("train", tiny_file, digits, "--out", tmp_path / "a.epatch", option, 1000, "--json")
+        outcome = edgepatch("train", gated_file, digits, "--out", tmp_path / "a.epatch", option, 1000, "--json")
         assert (outcome.code, outcome.document["error"]["field"]) == (2, option)
-    outcome = edgepatch("train", tiny_file, digits, "--out", tmp_path / "a.epatch", "--share", "no.epatch", "--json")
+    outcome = edgepatch("train", gated_file, digits, "--out", tmp_path / "a.epatch", "--share", "no.epatch", "--json")
     assert (outcome.code, outcome.document["error"]["file"]) == (2, "no.epatch")

@@ -9,7 +9,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import plans
 import pytest
 from conftest import make_patch, pictures
 from edgepatch.converters import onnx, tflite
@@ -135,22 +134,20 @@ def test_what_is_deployed_computes_what_was_trained(
 
 
 @pytest.fixture(scope="module")
-def gated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, list[Path]]:
-    """A small network with every type of node, so that training it is traced soon, and its graphs."""
-    backbone, folder = plans.made(plans.gated), tmp_path_factory.mktemp("gated")
-    paths = []
+def gated_graphs(gated: Backbone, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    paths, folder = [], tmp_path_factory.mktemp("gated")
     for kind, converter in (("tflite", tflite), ("onnx", onnx)):
         for precision in ("fp32", "int8"):
             paths.append(folder / f"{precision}.{kind}")
-            paths[-1].write_bytes(converter.export(backbone, precision))
-    return backbone, paths
+            paths[-1].write_bytes(converter.export(gated, precision))
+    return paths
 
 
 @pytest.mark.parametrize("kinds", [*KINDS, TOGETHER])
 def test_every_kind_trains_and_its_file_is_as_good_as_it_says(
-    gated: tuple[Backbone, list[Path]], digits: Path, edgepatch: Any, kinds: str, tmp_path: Path
+    gated: Backbone, gated_graphs: list[Path], digits: Path, edgepatch: Any, kinds: str, tmp_path: Path
 ) -> None:
-    (backbone, graphs), out = gated, tmp_path / "a.epatch"
+    backbone, out = gated, tmp_path / "a.epatch"
     recipe = Recipe(epochs=2, batch=16)
     report = trainer.train(backbone, digits, kinds, out, recipe=recipe, codec="int8", reporter=Quiet()).report
     assert len(report["history"]) == 2
@@ -167,7 +164,7 @@ def test_every_kind_trains_and_its_file_is_as_good_as_it_says(
     images = pictures_of.load(folder.training_splits(digits, seed=0)[1], patch.input, Quiet())
     answers = in_keras(network.deployment_form(backbone), backbone, patch, images.pixels)
     assert metrics.accuracy(answers, images.labels) == report["accuracy"]
-    for graph in graphs:
+    for graph in gated_graphs:
         got = on_device(graph, patch, "auto", images.pixels)
         if graph.stem == "fp32":
             np.testing.assert_allclose(got, answers, atol=1e-4 * np.abs(answers).max())

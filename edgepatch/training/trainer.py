@@ -430,7 +430,7 @@ def adapt(
     Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016. Kernels, gamma and beta stay.
     """
     model = network.training_form(backbone)
-    norms = {site: model.get_layer(f"{site.name}_BN") for site in backbone.plan.sites}
+    norms = {site: model.get_layer(f"{site.name}_BN") for site in backbone.plan.sites if site.normalised}
     order = np.random.default_rng([recipe.seed, 0xADA]).permutation(len(images))
     batch = min(64, len(images))
     starts = range(0, len(images) - batch + 1, batch)
