@@ -71,7 +71,8 @@ def encode(
         elif name == SKIP:
             stored[name] = value.astype(np.uint8)
         elif codec == "fp16":
-            stored[name] = value.astype(np.float16)
+            with np.errstate(over="ignore"):  # infinity is no patch's, and whoever writes one sees to it
+                stored[name] = value.astype(np.float16)
         elif name == "scale":
             inside = trunk.inside(sites[name])
             own = trunk.scale[inside]
@@ -97,7 +98,7 @@ def encode(
 
 
 def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
-    """The shape of each of a patch's values, after a look at whether they can be decoded at all.
+    """The shape of each of a patch's values, of a mask its bytes', after a look at whether they can be decoded at all.
 
     Raises:
         BadFileError: what the file says of its packed tensors does not fit them.
@@ -111,7 +112,11 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
         if name not in PACKED or name not in found:
             raise bad("packs a tensor that is not there to be packed", name, ", ".join(found), ", ".join(PACKED))
         shape = how.get("shape") if isinstance(how, dict) else None
-        if not isinstance(shape, list) or not all(type(side) is int and 0 < side < 2**31 for side in shape):
+        if (
+            not isinstance(shape, list)
+            or not shape
+            or not all(type(side) is int and 0 < side < 2**31 for side in shape)
+        ):
             raise bad("has a broken codec", name, how, "bits and shape")
         bits = how.get("bits")
         if type(bits) is not int or not 2 <= bits <= 8 or len(how) != 2:
@@ -125,7 +130,7 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
             raise bad("has steps at odds with its codec", f"{name}_step", step.shape, f"float32 {steps}")
         found[name] = tuple(shape)
         del found[f"{name}_step"]
-    if ("scale" in patch.codec) != ("bias" in patch.codec) and "scale" in found:
+    if {"scale", "bias"} <= set(found) and ("scale" in patch.codec) != ("bias" in patch.codec):
         raise bad("packs one of scale and bias", "scale", ", ".join(patch.codec), "both or none")
     return found
 
@@ -168,6 +173,9 @@ def check(patch: Patch, trunk: Trunk, file: object = None) -> None:
                 field=effect,
                 got=str(found.get(effect, "nothing")),
                 expected=str(shape),
+                mend="Export the graph again: it was made before tasks could skip blocks."
+                if effect == SKIP and not trunk.residuals
+                else None,
             )
     bits = {name: patch.tensors[name] for name in ("mask", SKIP) if name in found}
     if wrong := [name for name, value in bits.items() if value.dtype != np.uint8]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 LARGEST_BIAS = 2**30  # stored; half of what an int32 holds, so that sums on top of it do not overflow
+SMALLEST_LARGEST = 1e-36  # magnitude of a channel that is not all zeros; a 127th of it is an ordinary float32
 LARGEST_RATIO = 2**16  # between the scales of two activations of a network
 SMALLEST_SCALE = 1e-12  # the product of two is still an ordinary float32
 
@@ -26,7 +27,7 @@ def largest(values: np.ndarray, axis: int) -> np.ndarray:
     """The largest magnitude in each channel along `axis`, float32; 1 where a channel is all zeros."""
     others = tuple(other for other in range(values.ndim) if other != axis % values.ndim)
     found = np.abs(values).max(axis=others).astype(np.float32)
-    return np.where(found > 0, found, np.float32(1))
+    return np.where(found > SMALLEST_LARGEST, found, np.float32(1))
 
 
 def weights(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

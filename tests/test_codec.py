@@ -120,6 +120,7 @@ def test_a_scale_of_zero_in_the_backbone_is_no_division_by_zero(tiny: Backbone) 
         {"bits": 6, "shape": [10**9]},
         {"bits": 6, "shape": [-8, -8]},
         {"bits": 6, "shape": "many"},
+        {"bits": 6, "shape": []},
         {"bits": "6", "shape": [8]},
         {"shape": [8]},
         {"bits": 6},
@@ -248,3 +249,14 @@ def test_kinds_with_placements_are_named_and_refused_by_name() -> None:
     ):
         with pytest.raises(UsageError, match=problem):
             patches.parse(text)
+
+
+def test_a_scale_without_a_bias_is_packed_and_unpacked(tiny: Backbone) -> None:
+    """No kind has one today; the effects allow it."""
+    patch = make_patch(tiny, 0, 3)
+    values = {name: value.astype(np.float32) for name, value in patch.tensors.items() if name != "bias"}
+    sites = {"scale": patch.sites["scale"]}
+    stored, how = codec.encode(values, sites, tiny.trunk, "int8")
+    got = codec.decode(dataclasses.replace(patch, tensors=stored, codec=how, sites=sites), tiny.trunk)
+    np.testing.assert_array_equal(got["bias"], tiny.trunk.bias)
+    assert np.corrcoef(got["scale"], values["scale"])[0, 1] > 0.99

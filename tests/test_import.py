@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import plans
 import pytest
 from keras import layers
 from test_backbones import logits, of_keras, randomise
@@ -18,6 +19,7 @@ from edgepatch import imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import importing, network, plan_json, weights
 from edgepatch.backbones.backbone import Backbone
+from edgepatch.backbones.plan import IMAGE, Builder
 from edgepatch.backbones.weights import keras_names
 from edgepatch.errors import BadFileError, UsageError
 
@@ -380,9 +382,9 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 def test_the_id_of_an_imported_backbone_covers_its_plan(imported: Backbone) -> None:
     document = plan_json.to_json(imported.plan.nodes)
-    assert plan_json.from_json(document, SIZE) == imported.plan.nodes
+    assert plan_json.from_json(document, SIZE, "same") == imported.plan.nodes
     document[0]["activation"] = "relu"
-    other = dataclasses.replace(imported.plan, nodes=plan_json.from_json(document, SIZE))
+    other = dataclasses.replace(imported.plan, nodes=plan_json.from_json(document, SIZE, "same"))
     assert dataclasses.replace(imported, plan=other).id != imported.id
 
 
@@ -421,18 +423,18 @@ def test_a_plan_that_cannot_be_built_is_refused(imported: Backbone, number: int,
     document = copy.deepcopy(plan_json.to_json(imported.plan.nodes))
     document[number] |= change
     with pytest.raises(ValueError, match=problem):
-        plan_json.from_json(document, SIZE)
+        plan_json.from_json(document, SIZE, "same")
 
 
 @pytest.mark.parametrize("value", [None, [], {}, [1], [[]], [{}], [{"op": "mean", "inputs": [-1]}]])
 def test_what_is_no_plan_is_refused(value: Any) -> None:
     with pytest.raises(ValueError):
-        plan_json.from_json(value, SIZE)
+        plan_json.from_json(value, SIZE, "same")
 
 
 def test_a_plan_of_too_many_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="1 to 2000 nodes"):
-        plan_json.from_json([{}] * (plan_json.MAX_NODES + 1), SIZE)
+        plan_json.from_json([{}] * (plan_json.MAX_NODES + 1), SIZE, "same")
 
 
 def test_a_file_with_another_plan_is_refused(imported: Backbone, tmp_path: Path, tiny_file: Path) -> None:
@@ -487,3 +489,16 @@ def test_the_command_says_what_it_took_for_granted(edgepatch: Any, tmp_path: Pat
 def test_a_model_that_prepares_its_pictures_is_not_told_how(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="prepares its pictures itself"):
         importing.read(saved(everything(), tmp_path), preprocess="torch")
+
+
+def test_sides_are_checked_with_the_padding_that_the_plan_has() -> None:
+    """An even kernel keeps its input's size under `same`, and grows it under `symmetric`."""
+
+    def lay(net: Builder) -> None:
+        entry = net.site(IMAGE, "stem", 0, "stem", 8, 3, 2, "relu6")
+        net.add(entry, net.site(entry, "even", 1, "top", 8, 2, 1, "linear"))
+
+    nodes = plan_json.to_json(plans.made(lay).plan.nodes)
+    assert len(plan_json.from_json(nodes, SIZE, "same")) == 3
+    with pytest.raises(ValueError, match="pixels"):
+        plan_json.from_json(nodes, SIZE, "symmetric")

@@ -337,6 +337,20 @@ def test_a_policy_is_searched_from_the_last_block_to_the_first_and_then_kept(tin
     assert all(float(skips.loss(number)) == 0 for number in range(count))
 
 
+def test_every_epoch_of_a_search_has_noise_of_its_own_and_a_resumed_one_the_same(tiny: Backbone) -> None:
+    def draws(epoch: int) -> list[float]:
+        change = Change(tiny, patches.parse("policy")[0])
+        assert change.skips is not None
+        change.skips.at(epoch, 10, seed=7)
+        change.skips.open.assign(np.ones(change.skips.count, np.float32))
+        return [float(change.skips.keep(number, training=True)) for number in range(change.skips.count)]
+
+    epochs = [draws(epoch) for epoch in (4, 5, 6)]
+    assert epochs[0] == draws(4)
+    flat = [round(value, 6) for epoch in epochs for value in epoch]
+    assert len(set(flat)) == len(flat)
+
+
 def test_sparsity_rewards_skipping_and_sharing_draws_to_other_tasks_choices(tiny: Backbone) -> None:
     count = len(tiny.plan.residuals)
     skips_all, skips_none = np.ones(count, bool), np.zeros(count, bool)

@@ -12,14 +12,17 @@ import pytest
 import reference
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from conftest import make_patch
 from edgepatch.converters import dedicated, onnx, standard, tflite
 from plans import KINDS, PRECISIONS, answers, made, require_near, values_of
 from test_baking import forged
 
+from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
-from edgepatch.errors import BadFileError
-from edgepatch.runtime import baking, graph_file
-from edgepatch.runtime.fitting import Fitted
+from edgepatch.backbones.plan import IMAGE, Builder
+from edgepatch.errors import BadFileError, MismatchError
+from edgepatch.runtime import graph_file
+from edgepatch.runtime.fitting import fit
 from edgepatch.runtime.formats import FORMATS, flatbuffer
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
@@ -165,9 +168,8 @@ def test_a_task_that_skips_other_blocks_is_refused(
 ) -> None:
     graph = graph_file.parse(hand_made_graphs[kind, "fp32"], "the exported graph")
     for count in (1, 4):
-        fitted = Fitted(values_of(hand_made, skip=np.ones(count, bool)), {}, np.zeros((0, 2), np.float32))
-        with pytest.raises(BadFileError, match="cannot be baked"):
-            baking.bake(graph, fitted)
+        with pytest.raises(ValueError, match="argument"):
+            FORMATS[kind].bake_model(graph, values_of(hand_made, skip=np.ones(count, bool)), np.zeros((0, 2)))
 
 
 def test_the_document_says_which_sites_each_block_has(
@@ -304,10 +306,38 @@ def test_graphs_from_before_blocks_could_be_skipped_are_read_and_baked(
     assert graph.document["residuals"] == []
     values, images = values_of(hand_made), plans.pictures(hand_made)
     exact = np.concatenate([reference.logits(hand_made, values, image[None]) for image in images])
-    model = baking.bake(graph, Fitted(values, {}, np.zeros((0, 2), np.float32)))
+    model = FORMATS[kind].bake_model(graph, values, np.zeros((0, 2)))
+    with pytest.raises(MismatchError, match="Export the graph again"):
+        fit(graph, make_patch(hand_made, 0, 3, kinds="policy"), None)
     require_near(answers(model, kind, images), exact, "fp32")
 
 
 def test_a_vector_cut_short_points_where_it_did() -> None:
     data = struct.pack("<I4I", 4, 100, 200, 300, 400)
     assert flatbuffer.shorten(data, 0, [1, 3]) == (0, struct.pack("<3I", 2, 204, 408))
+
+
+def nested(net: Builder) -> None:
+    """n0 + f(n1 + g(n1)): only the inner block can be cut out on its own."""
+    outer = net.site(IMAGE, "stem", 0, "stem", 8, 3, 2, "relu6")
+    inner = net.site(outer, "a", 1, "top", 8, 1, 1, "linear")
+    joined = net.add(inner, net.site(inner, "b", 2, "top", 8, 1, 1, "linear"))
+    net.add(outer, net.site(joined, "c", 3, "top", 8, 1, 1, "linear"))
+
+
+def shared_entry(net: Builder) -> None:
+    """n2 = n0 + f(n0), n4 = n0 + h(n2): the second block holds the first."""
+    entry = net.site(IMAGE, "stem", 0, "stem", 8, 3, 2, "relu6")
+    joined = net.add(entry, net.site(entry, "a", 1, "top", 8, 1, 1, "linear"))
+    net.add(entry, net.site(joined, "b", 1, "top", 8, 1, 1, "linear"))
+
+
+@pytest.mark.parametrize("lay", [nested, shared_entry])
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_blocks_that_overlap_the_one_that_ends_first_can_be_skipped(lay: Any, kind: str) -> None:
+    backbone = plans.made(lay)
+    assert len(backbone.plan.residuals) == 1
+    graph = graph_file.parse(CONVERTERS[kind].export(backbone), "the exported graph")
+    model, exact = baked(graph, backbone, np.ones(1, bool))
+    require_near(answers(model, kind, plans.pictures(backbone)), exact, "fp32")
+    assert network.deployment_form(backbone).count_params()

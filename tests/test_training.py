@@ -410,3 +410,30 @@ def test_names_with_dollar_signs_are_names(gated: Backbone, digits: Path, tmp_pa
     result = trainer.train(gated, digits, "classifier", out, task="under $1_$", recipe=FAST, reporter=Quiet())
     assert out.with_suffix(".png").exists()
     assert "$5_to_$9_" in result.patch.labels
+
+
+@pytest.mark.parametrize("codec", ["fp16", "int8"])
+def test_values_that_no_patch_can_hold_fall_back_to_the_head(
+    gated: Backbone, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
+    def ruin(model: keras.Model, *_: object, **__: object) -> joint.State:
+        for variable in model.trainable_variables:
+            variable.assign(np.full(variable.shape, 1e12))
+        return joint.State(epoch=1, history=[])
+
+    monkeypatch.setattr(joint, "fit", ruin)
+    options: dict[str, Any] = {"recipe": FAST, "codec": codec, "reporter": Quiet()}
+    result = trainer.train(gated, digits, "scale_bias+depthwise", tmp_path / "a.epatch", **options)
+    assert result.report["fell_back_to_head"]
+
+
+def test_a_kind_is_told_from_another_by_its_name_when_a_run_is_resumed(gated: Backbone, digits: Path) -> None:
+    images = pictures.load(folder.scan(digits), gated.input, Quiet())
+
+    def mark(kinds: str, others: list[np.ndarray]) -> str:
+        bodies, top = patches.parse(kinds)
+        return trainer._fingerprint(gated, Recipe(), [*bodies, top], others, images)
+
+    zeros, ones = np.zeros(3, bool), np.ones(3, bool)
+    assert mark("policy", [zeros]) == mark("policy", [zeros.copy()])
+    assert len({mark("policy", [zeros]), mark("policy", [ones]), mark("depthwise", []), mark("bottom:2", [])}) == 4

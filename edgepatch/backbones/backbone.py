@@ -283,7 +283,7 @@ def parse(data: bytes, file: object) -> Backbone:
     rule = document["architecture"], document["alpha"], document["padding"], document["epsilon"]
     try:
         if imported:
-            plan = Plan(*rule, plan_json.from_json(document["plan"], preprocessing.size))
+            plan = Plan(*rule, plan_json.from_json(document["plan"], preprocessing.size, document["padding"]))
         else:
             plan = make_plan(*rule)
             plan.sides(preprocessing.size)

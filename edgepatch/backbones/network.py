@@ -124,7 +124,7 @@ def build(places: Places, *, size: int | None = None) -> keras.Model:
 
 
 def join_name(residual: Residual) -> str:
-    return f"block_{residual.block}_join"
+    return f"join_{residual.join}"
 
 
 class _Training(Places):

@@ -135,8 +135,8 @@ class Plan:
 
     @functools.cached_property
     def residuals(self) -> tuple[Residual, ...]:
-        """The blocks that can be skipped, in forward order."""
-        found = []
+        """The blocks that can be skipped, in forward order; of two that overlap the one that ends first."""
+        found: list[Residual] = []
         for join, node in enumerate(self.nodes):
             entry = min(node.inputs)
             inner = range(entry + 1, join)
@@ -145,7 +145,8 @@ class Plan:
             closed = all(entry <= source for number in inner for source in self.nodes[number].inputs)
             private = not any(source in inner for later in self.nodes[join + 1 :] for source in later.inputs)
             last = next((site.block for number in inner if (site := self.nodes[number].site)), None)
-            if closed and private and last is not None:
+            apart = not found or entry >= found[-1].join
+            if closed and private and apart and last is not None:
                 found.append(Residual(last, entry, join))
         return tuple(found)
 

@@ -17,7 +17,7 @@ _OPERANDS = {"add": 2, "multiply": 2, "mean": 1}
 _SITE = {"name", "block", "placement", "kernel", "stride", "activation", "normalised", "pads"}
 # what layers around sites and nodes are called in network.py, and inputs, outputs and constants of graphs
 _LAYERS = re.compile(
-    r"image|features|(add|multiply|mean)_\d+|block_\d+_join|affine|skips|"
+    r"image|features|(add|multiply|mean)_\d+|join_\d+|affine|skips|"
     r"scale|bias|head|head_kernel|head_bias|logits|channels|column|sixth"
 )
 _SUFFIXES = ("", "_pad", "_BN", "_fixed", "_scale_bias", *(f"_{name}" for name in ACTIVATIONS))
@@ -28,7 +28,7 @@ def to_json(nodes: Iterable[Node]) -> list[dict[str, Any]]:
     return [_to_json(node) for node in nodes]
 
 
-def from_json(value: Any, size: int) -> tuple[Node, ...]:
+def from_json(value: Any, size: int, padding: str) -> tuple[Node, ...]:
     """The inverse of `to_json`, for pictures of `size` pixels.
 
     Raises:
@@ -53,7 +53,7 @@ def from_json(value: Any, size: int) -> tuple[Node, ...]:
     for node in nodes:
         if node.site:
             claim(node.site.name, taken)
-    _check_sides(nodes, size)
+    _check_sides(nodes, size, padding)
     return tuple(nodes)
 
 
@@ -138,8 +138,8 @@ def _numbers(value: Any, name: str, count: int, low: int, high: int) -> tuple[in
     return tuple(value)
 
 
-def _check_sides(nodes: list[Node], size: int) -> None:
-    sides = Plan("", 1.0, "same", 0.0, tuple(nodes)).sides(size)
+def _check_sides(nodes: list[Node], size: int, padding: str) -> None:
+    sides = Plan("", 1.0, padding, 0.0, tuple(nodes)).sides(size)
     for number, node in enumerate(nodes):
         if len(node.inputs) == 2:
             one, other = (sides[source] for source in node.inputs)

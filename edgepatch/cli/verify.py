@@ -16,8 +16,8 @@ from edgepatch.cli.common import engine_option, json_option, show
 @engine_option
 @json_option
 def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: bool) -> int:
-    """Check GRAPH and every PATCH whole, that they fit each other, and that each answers on a grey picture, bound and
-    baked.
+    """Check GRAPH and every PATCH whole, that they fit each other, and that each answers on a grey picture, bound (if
+    it can be) and baked.
 
     The exit code is that of the first patch that fails.
 

@@ -24,8 +24,5 @@ class Depthwise(Body):
             )
         return Effects(kernel=sites)
 
-    def __repr__(self) -> str:
-        return self.name
-
 
 KIND = Depthwise()

@@ -26,8 +26,5 @@ class Policy(Body):
             )
         return Effects(skip=True)
 
-    def __repr__(self) -> str:
-        return self.name
-
 
 KIND = Policy()

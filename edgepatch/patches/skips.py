@@ -58,7 +58,9 @@ class Skips(keras.layers.Layer):
         first, last = TEMPERATURES
         self.temperature.assign(first * (last / first) ** (epoch / max(1, search - 1)) if searching else last)
         self.searching.assign(float(searching))
-        self.noise.state.assign(np.array([seed, epoch], np.asarray(self.noise.state).dtype))  # a resumed run's alike
+        # each epoch a stream of its own, and the same one in a run that is resumed
+        stream = int(np.random.default_rng([seed, epoch]).integers(2**31))
+        self.noise.state.assign(np.array([stream, 0], np.asarray(self.noise.state).dtype))
         return searching
 
     def keep(self, number: int, training: bool) -> Any:

@@ -11,23 +11,29 @@ from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import MismatchError
 from edgepatch.runtime.graph_file import Graph
-from edgepatch.trunk import CHANNELS, KERNELS, SKIP
+from edgepatch.trunk import CHANNELS, KERNELS, SKIP, Trunk
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A patch's values as a graph needs them.
+    """A patch that fits a graph.
 
     Attributes:
-        values: what is baked, as `codec.decode` gives it.
+        patch, trunk: it, and the graph's sites.
         inputs: the graph's patch inputs, float32: of scale and bias the bound sites alone; None of a patch that has to
             be baked, for it changes kernels or skips blocks.
         ranges: float32 (activations, 2), the lowest and highest value of each; none unless the patch was calibrated.
     """
 
-    values: Tensors
+    patch: Patch
+    trunk: Trunk
     inputs: Tensors | None
     ranges: np.ndarray
+
+    @property
+    def values(self) -> Tensors:
+        """What is baked, as `codec.decode` gives it: decoded anew, for masks and kernels take much more than a file."""
+        return codec.decode(self.patch, self.trunk)
 
 
 def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
@@ -92,7 +98,7 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
                 f"edgepatch calibrate BACKBONE IMAGES --patch {file or 'FILE.epatch'}",
             )
     if not patch.bindable:
-        return Fitted(values, None, ranges)
+        return Fitted(patch, graph.trunk, None, ranges)
     bound = graph.trunk.inside(number for number, row in enumerate(rows) if row["bound"])
     inputs = {name: values[name][bound] if name in CHANNELS else values[name] for name in graph.inputs}
-    return Fitted(values, inputs, ranges)
+    return Fitted(patch, graph.trunk, inputs, ranges)

@@ -31,7 +31,8 @@ def calibrate(backbone: Backbone, patch: Patch, pixels: np.ndarray, *, seed: int
 
     Returns:
         float32 (activations, 2): of the image as the network sees it, of the plan's nodes in forward order, of the
-        features and of the logits; zeros where the patch skips a block.
+        features and of the logits, then of what hard_swish and hard_sigmoid are taken of; zeros where the patch skips
+        a block.
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 

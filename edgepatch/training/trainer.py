@@ -319,7 +319,7 @@ def fit(
         augmentation=task.augmentation,
         class_weights=task.weights,
         checkpoint=checkpoint,
-        fingerprint=_fingerprint(task.backbone, recipe, [*bodies, top, *others], task.train, task.val),
+        fingerprint=_fingerprint(task.backbone, recipe, [*bodies, top], others, task.train, task.val),
         reporter=task.reporter,
         skips=change.skips,
     )
@@ -330,12 +330,17 @@ def fit(
 def choose(task: Task, trained: Trained, codec: str) -> Run:
     """What would be written in a codec."""
 
+    def useless(patch: Patch) -> _Candidate:
+        return _Candidate(patch, np.zeros((len(task.val), len(task.source.classes))), task.val.labels, usable=False)
+
     def deployed(values: Tensors) -> _Candidate:
         """A patch, and what it says of the validation images."""
-        whole = all(np.isfinite(value).all() for value in values.values())  # packed, a NaN would not show
-        patch = storing.store(task.backbone, trained.mould, values, codec if whole else "fp16", task.trunk, task.few)
+        # packed, a NaN would not show; beyond the largest value nothing can be decoded
+        if not all((np.abs(value) <= codecs.LARGEST).all() for value in values.values()):
+            return useless(storing.encode(task.backbone, trained.mould, values, "fp16"))
+        patch = storing.store(task.backbone, trained.mould, values, codec, task.trunk, task.few)
         if not all(np.isfinite(value).all() for value in patch.tensors.values()):
-            return _Candidate(patch, np.zeros((len(task.val), len(task.source.classes))), task.val.labels)
+            return useless(patch)
         logits = storing.logits(task.trunk, task.backbone, task.backbone.values(patch), patch, task.val.pixels)
         return _Candidate(patch, logits, task.val.labels)
 
@@ -408,16 +413,17 @@ def write(task: Task, run: Run, out: Path, start: float, **more: Any) -> Result:
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """A patch that might be written, and its logits on the validation images."""
+    """A patch that might be written, if its values can be stored, and its logits on the validation images."""
 
     patch: Patch
     logits: np.ndarray
     labels: np.ndarray
+    usable: bool = True
 
     @functools.cached_property
     def score(self) -> tuple[float, float]:
-        """Accuracy, then the lower cross entropy; less than any where a value is not finite as it is stored."""
-        if not all(np.isfinite(value).all() for value in self.patch.tensors.values()):
+        """Accuracy, then the lower cross entropy; less than any where a value cannot be stored."""
+        if not self.usable:
             return -1.0, -math.inf
         return metrics.accuracy(self.logits, self.labels), -metrics.cross_entropy(self.logits, self.labels)
 
@@ -502,9 +508,17 @@ def policies(backbone: Backbone, share: Sequence[str | os.PathLike[str]]) -> lis
     return found
 
 
-def _fingerprint(backbone: Backbone, recipe: Recipe, kinds: Sequence[object], *sets: Pictures) -> str:
+def _fingerprint(
+    backbone: Backbone,
+    recipe: Recipe,
+    kinds: Sequence[Body | Head],
+    others: Sequence[np.ndarray],
+    *sets: Pictures,
+) -> str:
     """Everything the joint phase depends on: another backbone, recipe or image starts it anew."""
-    digest = hashlib.sha256(json.dumps([backbone.id, backbone.input.to_json(), repr(kinds), recipe.to_json()]).encode())
+    facts = [backbone.id, backbone.input.to_json(), [kind.name for kind in kinds], recipe.to_json()]
+    facts.append([other.tolist() for other in others])
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for images in sets:
         digest.update(images.labels.tobytes())
         for row in images.pixels:
