@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,48 @@ def test_every_kind_trains_and_its_file_is_as_good_as_it_says(
             np.testing.assert_allclose(got, answers, atol=1e-4 * np.abs(answers).max())
         else:
             assert np.corrcoef(got.ravel(), answers.ravel())[0, 1] > 0.8
+
+
+NEW_KIND = """
+from edgepatch.patches.base import Body
+from edgepatch.patches.effects import Effects, placed
+
+class Expanding(Body):
+    name = "expanding"
+
+    def effects(self, plan):
+        return Effects(kernel=placed(plan, "expand"), bias=placed(plan, "project"))
+
+KIND = Expanding()
+"""
+
+
+def test_a_new_kind_is_one_module_and_runs_on_devices_that_have_never_heard_of_it(
+    tiny: Backbone,
+    graphs: dict[str, Path],
+    trunk: keras.Model,
+    images: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "expanding.py").write_text(NEW_KIND)
+    monkeypatch.setattr(patches, "__path__", [*patches.__path__, str(tmp_path)])
+    patches.kinds.cache_clear()
+    try:
+        made = make_patch(tiny, 3, 4, kinds="expanding+policy")
+    finally:
+        monkeypatch.undo()
+        sys.modules.pop("edgepatch.patches.expanding", None)
+        patches.kinds.cache_clear()
+    blob.write(made, tmp_path / "a.epatch")
+    patch = blob.read(tmp_path / "a.epatch")
+    assert patch.kind == "expanding+policy+classifier"
+    with pytest.raises(UsageError, match="no such patch kind"):
+        patches.parse("expanding")
+    expected = in_keras(trunk, tiny, patch, images[:2])
+    for graph in graphs.values():
+        got = on_device(graph, patch, "auto", images[:2])
+        np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kinds", KINDS)
