@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,22 @@ from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.demo import tasks
+from edgepatch.progress import Quiet
 from edgepatch.training import calibration
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+class Killing(Quiet):
+    """Pulls the plug when the bar of a phase appears."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def bar(self, items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+        if what.startswith(self.at):
+            raise KeyboardInterrupt
+        yield from items
 
 
 class Outcome:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Killing
 
 from edgepatch import blob, patches
 from edgepatch.backbones.backbone import Backbone
@@ -19,23 +19,12 @@ from edgepatch.codec import CODECS
 from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.progress import Quiet
 from edgepatch.training import budget, budget_picture, calibration, trainer
+from edgepatch.training import task as tasks
 from edgepatch.training.joint import State
 from edgepatch.training.recipe import Recipe
 from edgepatch.training.trainer import Trained
 
 RECIPE = Recipe(epochs=3)
-
-
-class Killing(Quiet):
-    """Pulls the plug when the bar of a phase appears."""
-
-    def __init__(self, at: str) -> None:
-        self.at = at
-
-    def bar(self, items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-        if what.startswith(self.at):
-            raise KeyboardInterrupt
-        yield from items
 
 
 @pytest.mark.parametrize(
@@ -83,8 +72,8 @@ def test_a_budget_below_the_head_alone_is_refused_before_training(
 def test_a_patch_is_never_larger_than_was_reckoned(gated: Backbone, digits: Path, tmp_path: Path) -> None:
     """Every composition in every codec, written with other values than it was measured with."""
     out = tmp_path / "a.epatch"
-    source = trainer.source(gated, digits, out, RECIPE, licence="CC-BY-4.0")
-    task = trainer.prepare(gated, source, RECIPE, Quiet())
+    source = tasks.source(gated, digits, out, RECIPE, licence="CC-BY-4.0")
+    task = tasks.prepare(gated, source, RECIPE, Quiet())
     rng = np.random.default_rng(0)
     found = budget.compositions(gated, RECIPE)
     assert [each.name for each in found] == ["classifier", *budget.KINDS]

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import Killing
 from PIL import Image
 
 from edgepatch import blob, metrics, patches
@@ -24,6 +25,7 @@ from edgepatch.patches.affine import FORMS
 from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Quiet
 from edgepatch.training import head, joint, pipeline, trainer
+from edgepatch.training import task as tasks
 from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
 
@@ -38,18 +40,6 @@ class Listening(Quiet):
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-
-class Killing(Quiet):
-    """Pulls the plug when the bar of a phase appears."""
-
-    def __init__(self, at: str) -> None:
-        self.at = at
-
-    def bar(self, items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-        if what.startswith(self.at):
-            raise KeyboardInterrupt
-        yield from items
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -186,7 +176,7 @@ def test_a_thawed_kernel_is_found_out(tiny: Backbone) -> None:
 
 def test_adapted_statistics_are_those_of_the_images(tiny: Backbone, digits: Path) -> None:
     images = pictures.load(folder.scan(digits), tiny.input, Quiet())
-    adapted = trainer.adapt(tiny, images, tiny.input, Recipe(), Quiet())
+    adapted = tasks.adapt(tiny, images, tiny.input, Recipe(), Quiet())
     assert (
         network.training_form(adapted).get_layer("Conv1").get_weights()[0].tobytes()
         == tiny.tensors["Conv1/kernel"].astype(np.float32).tobytes()

@@ -32,8 +32,10 @@ from edgepatch.patches import Body, Change, Head
 from edgepatch.patches.base import Counted, Placed
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.training import budget_picture, storing, trainer
+from edgepatch.training import task as tasks
 from edgepatch.training.recipe import Recipe
-from edgepatch.training.trainer import Result, Run, Source, Task, Trained
+from edgepatch.training.task import Source, Task
+from edgepatch.training.trainer import Result, Run, Trained
 
 # what is searched; the head alone always is, too. Not policy: it makes a task faster, and no patch smaller
 KINDS = (
@@ -135,7 +137,7 @@ def search(
         raise UsageError("only a policy is drawn to others", field="--share", got=share[0], expected="--patch policy")
     folder = out.with_suffix(".search")
     files.refuse_unwritable(folder / "any")
-    source = trainer.source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
+    source = tasks.source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
     version = blob.next_version(out, source.name)
 
     def measure(patch: Patch) -> int:
@@ -154,7 +156,7 @@ def search(
             expected=f"at least {smallest.bytes} bytes, which {smallest.composition.name} takes in {smallest.codec}",
         )
     reporter.say(f"{len(fitting)} of {len(rows)} patches fit into {budget:,} bytes")
-    ready = trainer.prepare(backbone, source, recipe, reporter)
+    ready = tasks.prepare(backbone, source, recipe, reporter)
     _Halving(ready, fitting, budget, folder, others, measure).run()
     best = max(fitting, key=lambda row: row.merit)
     final = trainer.calibrated(ready, best.run) if best.run else None

@@ -16,74 +16,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from edgepatch import blob, files, metrics, patches
+from edgepatch import blob, metrics, patches
 from edgepatch import codec as codecs
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
-from edgepatch.data import folder, pictures
-from edgepatch.data.folder import Files
 from edgepatch.data.pictures import Pictures
-from edgepatch.errors import BadFileError, EdgepatchError, UsageError
-from edgepatch.imaging import Preprocessing
+from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.patches import Body, Change, Head, Options
 from edgepatch.patches.effects import placed
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.training import calibration, head, joint, storing
 from edgepatch.training import report as report_files
+from edgepatch.training import task as tasks
 from edgepatch.training.joint import State
-from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
+from edgepatch.training.task import Source, Task
 from edgepatch.trunk import SKIP
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What a task is trained from, before any of it is read.
-
-    Attributes:
-        name: the task's.
-    """
-
-    name: str
-    licence: str
-    preprocessing: Preprocessing
-    train: Files
-    val: Files
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return self.train.classes
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A task that is ready to be trained: all that does not depend on patch kinds.
-
-    Attributes:
-        basis: the backbone, with the batch norm statistics that training starts from.
-        weights: float32 (classes,), of each class in the loss.
-        alone: the head without any other change.
-        trunk: the backbone in deployment form; its weights are overwritten.
-    """
-
-    source: Source
-    backbone: Backbone
-    basis: Backbone
-    recipe: Recipe
-    train: Pictures
-    val: Pictures
-    weights: np.ndarray
-    alone: head.LinearHead
-    augmentation: Augmentation
-    trunk: keras.Model
-    reporter: Reporter
-
-    @property
-    def few(self) -> np.ndarray:
-        """Training images to calibrate on, uint8 (n, size, size, 3)."""
-        return self.train.pixels[:: max(1, len(self.train) // calibration.IMAGES)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +130,8 @@ def train(
         raise UsageError("only a policy is drawn to others", field="--share", got=share[0], expected="--patch policy")
     if codec not in codecs.CODECS:
         raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(codecs.CODECS))
-    origin = source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
-    ready = prepare(backbone, origin, recipe, reporter or Terminal())
+    origin = tasks.source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
+    ready = tasks.prepare(backbone, origin, recipe, reporter or Terminal())
     checkpoint = out.with_suffix(".resume")
     run = choose(ready, fit(ready, bodies, top, checkpoint, others=others), codec)
     if run.patch.metrics["fell_back_to_head"]:
@@ -207,64 +157,6 @@ def require_storable(bodies: Sequence[Body], backbone: Backbone, recipe: Recipe)
             got=recipe.stats,
             expected="frozen, or kinds that store them all: --patch scale_bias",
         )
-
-
-def source(
-    backbone: Backbone,
-    data: str | os.PathLike[str],
-    out: Path,
-    recipe: Recipe,
-    *,
-    val: str | os.PathLike[str] | None = None,
-    task: str | None = None,
-    licence: str = "",
-    resize: str = "stretch",
-) -> Source:
-    """List the images, after a look at whether a patch can be written; arguments and errors are those of `train`."""
-    if out.suffix != ".epatch" or len(out.stem) > 200:
-        raise UsageError("is not the name of a patch file", file=out, expected="a name ending in .epatch")
-    files.refuse_unwritable(out)
-    files.refuse_other(out.with_suffix(".json"), "trained_parameters")
-    preprocessing = dataclasses.replace(backbone.input, resize=resize)
-    train_files, val_files = folder.training_splits(data, val, seed=recipe.seed)
-    found = Source(task or out.stem, licence, preprocessing, train_files, val_files)
-    _refuse_unstorable(backbone, found)
-    return found
-
-
-def prepare(backbone: Backbone, source: Source, recipe: Recipe, reporter: Reporter) -> Task:
-    """Read the images and fit the head alone."""
-    keras.utils.set_random_seed(recipe.seed)
-    preprocessing = source.preprocessing
-    reporter.say(
-        f"{len(source.classes)} classes, {len(source.train)} images to train on, {len(source.val)} to choose on"
-    )
-    train_set = pictures.load(source.train, preprocessing, reporter)
-    val_set = pictures.load(source.val, preprocessing, reporter)
-    weights = metrics.class_weights(train_set.files.counts())
-
-    basis = adapt(backbone, train_set, preprocessing, recipe, reporter) if recipe.stats == "adapt" else backbone
-    trunk = network.deployment_form(basis)
-    inputs = [
-        head.predict(trunk, images.pixels, preprocessing, lambda starts, count: reporter.bar(starts, count, "features"))
-        for images in (train_set, val_set)
-    ]
-    alone = head.fit(inputs[0], train_set.labels, inputs[1], val_set.labels, weights, recipe.seed)
-    reporter.say(f"head alone: validation {metrics.accuracy(alone.val_logits, val_set.labels):.3f}")
-    mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
-    return Task(
-        source=source,
-        backbone=backbone,
-        basis=basis,
-        recipe=recipe,
-        train=train_set,
-        val=val_set,
-        weights=weights,
-        alone=alone,
-        augmentation=Augmentation(recipe.zoom, recipe.light, **mirrors),
-        trunk=trunk,
-        reporter=reporter,
-    )
 
 
 def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head, values: Iterable[str]) -> Patch:
@@ -428,30 +320,6 @@ class _Candidate:
         return metrics.accuracy(self.logits, self.labels), -metrics.cross_entropy(self.logits, self.labels)
 
 
-def adapt(
-    backbone: Backbone, images: Pictures, preprocessing: Preprocessing, recipe: Recipe, reporter: Reporter
-) -> Backbone:
-    """The backbone with batch norm statistics of these images: the means over batches of what each layer sees.
-
-    Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016. Kernels, gamma and beta stay.
-    """
-    model = network.training_form(backbone)
-    norms = {site: model.get_layer(f"{site.name}_BN") for site in backbone.plan.sites if site.normalised}
-    order = np.random.default_rng([recipe.seed, 0xADA]).permutation(len(images))
-    batch = min(64, len(images))
-    starts = range(0, len(images) - batch + 1, batch)
-    for step, start in enumerate(reporter.bar(starts, len(starts), "adapting statistics")):
-        for norm in norms.values():
-            norm.momentum = 0.0 if step == 0 else step / (step + 1)  # a plain mean over the batches
-        pixels = images.pixels[np.sort(order[start : start + batch])]
-        model(preprocessing.normalise(pixels), training=True)
-    tensors = dict(backbone.tensors)
-    for site, norm in norms.items():
-        tensors[f"{site.name}/mean"] = np.array(norm.moving_mean)
-        tensors[f"{site.name}/variance"] = np.array(norm.moving_variance)
-    return dataclasses.replace(backbone, tensors=tensors)
-
-
 def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
     """Hash the kernels of a trained model again: with them the backbone must still have its id.
 
@@ -466,21 +334,6 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
             got=after.id,
             expected=backbone.id,
         )
-
-
-def _refuse_unstorable(backbone: Backbone, source: Source) -> None:
-    """Find out now, not after an hour, that a name or the licence cannot stand in a patch file.
-
-    Raises:
-        UsageError: the task's name, a class folder's or the licence is too long or not printable.
-    """
-    tensors = {"head_bias": np.zeros(1, np.float16)}
-    patch = mould(backbone, source, (), patches.parse("classifier")[1], tensors)
-    try:
-        blob.dump(dataclasses.replace(patch, tensors=tensors))
-    except BadFileError as error:
-        details = {key: error.details.get(key) for key in ("field", "got", "expected")}
-        raise UsageError("has a name that a patch file cannot hold", **details) from error
 
 
 def _joint_model(change: Change, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
