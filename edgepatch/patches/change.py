@@ -18,7 +18,7 @@ from edgepatch.errors import UsageError
 from edgepatch.patches.affine import Affine, Changed
 from edgepatch.patches.base import Body
 from edgepatch.patches.effects import Effects
-from edgepatch.patches.kernels import Masked, Private
+from edgepatch.patches.kernels import Masked, Private, mask_unit
 from edgepatch.patches.skips import Gate, Skips
 from edgepatch.trunk import SKIP
 
@@ -29,10 +29,13 @@ class Options:
 
     Attributes:
         form: of scale and bias: see `Affine`.
+        rate, steps: of the training, for masks: see `mask_unit`.
         sparsity, sharing, others: of blocks that are skipped: see `Skips`.
     """
 
     form: str = "relative_gamma"
+    rate: float = 5e-3
+    steps: int = 1000
     sparsity: float = 0.05
     sharing: float = 0.05
     others: Sequence[np.ndarray] = ()
@@ -71,7 +74,7 @@ class Change(network.Places):
 
     def __init__(self, backbone: Backbone, bodies: Sequence[Body], options: Options | None = None) -> None:
         super().__init__(backbone)
-        options = options or Options()
+        self.options = options = options or Options()
         self.effects = combine(bodies, backbone.plan)
         affine = self.effects.scale | self.effects.bias
         self.affine = Affine(backbone, self.effects, options.form, name="affine") if affine else None
@@ -84,9 +87,12 @@ class Change(network.Places):
     def convolution(self, site: Site, padding: str) -> Convolution:
         if site.index not in self.effects.kernel | self.effects.mask:
             return super().convolution(site, padding)
-        make = Private if site.index in self.effects.kernel else Masked
-        self._convolutions[site.index] = make(site, self.backbone.part(site, "kernel"), padding)
-        return self._convolutions[site.index]
+        kernel, made = self.backbone.part(site, "kernel"), self._convolutions
+        if site.index in self.effects.kernel:
+            made[site.index] = Private(site, kernel, padding)
+        else:
+            made[site.index] = Masked(site, kernel, padding, mask_unit(self.options.rate, self.options.steps))
+        return made[site.index]
 
     def behind(self, site: Site) -> keras.layers.Layer:
         if self.affine is None or site.index not in self.effects.scale | self.effects.bias:

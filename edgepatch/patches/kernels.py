@@ -16,7 +16,8 @@ from edgepatch.backbones.plan import Site
 
 DEPTHWISE_UNIT, DENSE_UNIT = 1.0, 0.2  # of the kernel's root mean square; a dense kernel's many weights add up
 # Mallya et al., "Piggyback", section 4.2: real-valued masks start at 1e-2, are cut at 5e-3, and take Adam at 1e-4
-MASK_START, MASK_THRESHOLD, MASK_UNIT = 1e-2, 5e-3, 1e-4 / 5e-3
+MASK_START, MASK_THRESHOLD, MASK_RATE = 1e-2, 5e-3, 1e-4
+MASK_REACH = 16  # how often all steps together could take a weight from the start to the threshold, at least
 
 
 class Private(Convolution):
@@ -40,17 +41,31 @@ class Masked(Convolution):
     """The backbone's kernel under a mask: 1 where a real value lies above a threshold.
 
     The gradient passes the threshold as if it were not there (straight-through estimator).
+
+    Args:
+        unit: what the real values move by where the trained ones move by 1; see `mask_unit`.
     """
 
-    def __init__(self, site: Site, kernel: np.ndarray, padding: str, **options: Any) -> None:
+    def __init__(self, site: Site, kernel: np.ndarray, padding: str, unit: float, **options: Any) -> None:
         super().__init__(site, kernel, padding, **options)
+        self.unit = unit
         self.real = self.add_weight(shape=kernel.shape, initializer="zeros", name="real")
 
     def effective(self) -> Any:
-        real = MASK_START + self.real * MASK_UNIT
+        real = MASK_START + self.real * self.unit
         bits = ops.cast(real > MASK_THRESHOLD, real.dtype)
         return self.kernel * (real + ops.stop_gradient(bits - real))
 
     def value(self) -> np.ndarray:
         """The mask as it stands, bool HWIO."""
-        return np.asarray(MASK_START + np.asarray(self.real) * MASK_UNIT > MASK_THRESHOLD)
+        return np.asarray(MASK_START + np.asarray(self.real) * np.float32(self.unit) > MASK_THRESHOLD)
+
+
+def mask_unit(rate: float, steps: int) -> float:
+    """The unit that gives masks Piggyback's learning rate, or a higher one where there are few steps.
+
+    Args:
+        rate: of everything else, at its peak.
+        steps: of the whole training.
+    """
+    return max(MASK_RATE, MASK_REACH * (MASK_START - MASK_THRESHOLD) / max(steps, 1)) / rate

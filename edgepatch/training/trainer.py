@@ -196,7 +196,15 @@ def fit(
     """
     recipe = task.recipe if epochs is None else dataclasses.replace(task.recipe, epochs=epochs)
     # statistics of the task's own change the backbone's scales, even under a head alone
-    change = Change(task.basis, bodies, Options(recipe.form, recipe.sparsity, recipe.sharing, others))
+    options = Options(
+        form=recipe.form,
+        rate=recipe.learning_rate,
+        steps=recipe.epochs_for(len(task.train)) * (len(task.train) // min(recipe.batch, len(task.train))),
+        sparsity=recipe.sparsity,
+        sharing=recipe.sharing,
+        others=others,
+    )
+    change = Change(task.basis, bodies, options)
     start = {**change.start(), "head_kernel": task.alone.kernel, "head_bias": task.alone.bias}
     patch = mould(task.backbone, task.source, bodies, top, start)
     if not bodies:
