@@ -13,7 +13,9 @@ from PIL import Image
 
 from edgepatch import Runtime, blob
 from edgepatch.backbones import weights
+from edgepatch.backbones.backbone import Backbone
 from edgepatch.data import folder
+from edgepatch.training import calibration
 
 
 @pytest.fixture
@@ -132,3 +134,14 @@ def test_many_images_are_sampled_by_the_seed(digits: Path) -> None:
     assert chosen[0] == chosen[1] != chosen[2]
     assert list(chosen[0]) == sorted(chosen[0])
     assert folder.sample(found, 1000, seed=0).paths == found.paths
+
+
+def test_a_task_that_skips_every_block_is_calibrated(tiny: Backbone) -> None:
+    """No sum is left then, and TensorFlow's calibrator refuses a model that lists an operator it has not."""
+    patch = make_patch(tiny, 0, 3, kinds="policy")
+    every = {**patch.tensors, "skip": np.ones(len(tiny.plan.residuals), np.uint8)}
+    patch = dataclasses.replace(patch, tensors=every)
+    ranges = calibration.calibrate(tiny, patch, np.stack(pictures(4, size=32)))
+    joins = [residual.join + 1 for residual in tiny.plan.residuals]
+    assert not ranges[joins].any()
+    assert ranges[-1, 0] < ranges[-1, 1]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 # fields of the TFLite schema's tables, by number
-MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 2, 4, 6, 7
+MODEL_CODES, MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 1, 2, 4, 6, 7
 SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
 TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_QUANTIZATION = 0, 1, 2, 4
 QUANTIZATION_SCALE, QUANTIZATION_ZERO_POINT = 2, 3
-OPERATOR_INPUTS, OPERATOR_OUTPUTS = 1, 2
+OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS = 0, 1, 2
 SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 2, 4
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
@@ -129,6 +129,20 @@ def shorten(data: bytes, vector: int, wanted: list[int]) -> Edit:
     kept = [struct.unpack_from("<I", data, vector + 4 + 4 * number)[0] + 4 * number for number in wanted]
     offsets = [target - 4 * place for place, target in enumerate(kept)]  # each counts from its own place
     return vector, struct.pack(f"<{1 + len(offsets)}I", len(offsets), *offsets)
+
+
+def forget_codes(data: bytes, used: Collection[int]) -> list[Edit]:
+    """Edits that make each operator code but the `used` ones another name for one of these.
+
+    TensorFlow's calibrator knows the codes of operators that are there, and refuses a model that lists others.
+    """
+    span = root(data).span(MODEL_CODES, 4)
+    codes = root(data).tables(MODEL_CODES)
+    if span is None or not used:
+        return []
+    slots, other = range(*span, 4), max(codes[number] for number in used)  # offsets point forward only
+    idle = (slot for number, slot in enumerate(slots) if number not in used)
+    return [(slot, struct.pack("<I", other - slot)) for slot in idle if other > slot]
 
 
 def point(end: int, vectors: Iterable[tuple[int, bytes, int]]) -> tuple[list[Edit], bytes]:

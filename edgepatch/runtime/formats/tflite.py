@@ -225,7 +225,13 @@ def _cut(graph: Graph, values: Tensors) -> list[Edit]:
     left_out = {number for row in gone for number in range(*row["operators"])}
     kept = [number for number in range((end - begin) // 4 - 1) if number not in left_out]
     entries = [(place, instead[row["join"]]) for row in gone for place, _ in row["readers"]]
-    return [fb.shorten(graph.data, begin, kept), *((place, struct.pack("<i", entry)) for place, entry in entries)]
+    places = [begin + 4 + 4 * number for number in kept]
+    tables = (Table(graph.data, place + struct.unpack_from("<I", graph.data, place)[0]) for place in places)
+    return [
+        fb.shorten(graph.data, begin, kept),
+        *fb.forget_codes(graph.data, {operator.number(fb.OPERATOR_CODE) for operator in tables}),
+        *((place, struct.pack("<i", entry)) for place, entry in entries),
+    ]
 
 
 def _need(span: Span | None) -> list[int]:
