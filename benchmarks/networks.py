@@ -19,6 +19,8 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.data import folder, pictures
 from edgepatch.progress import Quiet
 from edgepatch.training import calibration, storing
+from edgepatch.training import task as tasks
+from edgepatch.training.recipe import Recipe
 from speed import random_patch
 
 PICTURES = Path(__file__).resolve().parents[2] / "shared" / "data" / "imagenet-sample"
@@ -47,10 +49,13 @@ def rows() -> list[list[str]]:
 
 def row(own: Backbone, work: Path) -> list[str]:
     """The figures of one backbone."""
-    # a task that changes every site; of networks with random weights there is no other
-    patch = own.own_patch() if own.labels else blob.read(random_patch(own, 0, "scale_bias", work))
     files = folder.anything(PICTURES)
     images = pictures.load(files.take(np.arange(len(files))[:: len(files) // COUNT][:COUNT]), own.input, Quiet())
+    if own.labels:
+        patch = own.own_patch()
+    else:  # random weights, brought to activations as trained ones have them, and a task that changes every site
+        own = tasks.adapt(own, images, own.input, Recipe(), Quiet())
+        patch = blob.read(random_patch(own, 0, "scale_bias", work))
     patch = dataclasses.replace(patch, ranges=calibration.calibrate(own, patch, images.pixels))
     expected = storing.logits(network.deployment_form(own), own, own.values(patch), patch, images.pixels)
     sizes, differences = [], []
