@@ -106,10 +106,9 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
 
 def left_out(graph: Graph, values: Tensors) -> list[dict[str, Any]]:
     """The blocks, as the graph's document has them in forward order, that a task skips."""
-    skip = values.get("skip")
-    return (
-        [] if skip is None else [block for block, gone in zip(graph.document["residuals"], skip, strict=True) if gone]
-    )
+    blocks = graph.document["residuals"]
+    skip = values.get("skip", np.zeros(len(blocks), bool))
+    return [block for block, gone in zip(blocks, skip, strict=True) if gone]
 
 
 def own_kernel(graph: Graph, number: int) -> np.ndarray:
