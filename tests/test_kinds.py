@@ -334,7 +334,11 @@ def test_a_policy_needs_blocks_with_a_shortcut() -> None:
     net = Builder()
     net.site(net.site(IMAGE, "stem", 0, "stem", 8, 3, 2, "relu6"), "top", 1, "top", 8, 1, 1, "relu6")
     plan = Plan("plain", 1.0, "same", 1e-3, tuple(net.nodes))
-    for kinds, problem in (("policy", "nothing to skip"), ("depthwise", "no depthwise")):
+    for kinds, problem in (
+        ("policy", "nothing to skip"),
+        ("depthwise", "no sites of this placement"),
+        ("bias@project", "no sites of this placement"),
+    ):
         with pytest.raises(UsageError, match=problem):
             patches.combine(patches.parse(kinds)[0], plan)
 

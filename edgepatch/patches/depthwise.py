@@ -6,7 +6,6 @@ The other patch of Mudrakarta et al., "K for the Price of 1" (ICLR 2019, section
 from __future__ import annotations
 
 from edgepatch.backbones.plan import Plan
-from edgepatch.errors import UsageError
 from edgepatch.patches.base import Body
 from edgepatch.patches.effects import Effects, placed
 
@@ -17,12 +16,7 @@ class Depthwise(Body):
     name = "depthwise"
 
     def effects(self, plan: Plan) -> Effects:
-        sites = placed(plan, "depthwise")
-        if not sites:
-            raise UsageError(
-                "the backbone has no depthwise convolutions", field="--patch", got=self.name, expected="another kind"
-            )
-        return Effects(kernel=sites)
+        return Effects(kernel=placed(plan, "depthwise"))
 
 
 KIND = Depthwise()

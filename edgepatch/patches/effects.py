@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from edgepatch.backbones.plan import Plan
+from edgepatch.backbones.plan import PLACEMENTS, Plan
+from edgepatch.errors import UsageError
 from edgepatch.trunk import SITES, SKIP
 
 NONE: frozenset[int] = frozenset()
@@ -45,5 +46,17 @@ class Effects:
 
 
 def placed(plan: Plan, placement: str) -> frozenset[int]:
-    """Numbers of the sites of a placement, one of `plan.PLACEMENTS`."""
-    return frozenset(site.index for site in plan.sites if site.within(placement))
+    """Numbers of the sites of a placement, one of `plan.PLACEMENTS`.
+
+    Raises:
+        UsageError: the network has no such sites.
+    """
+    found = {name: frozenset(site.index for site in plan.sites if site.within(name)) for name in PLACEMENTS}
+    if not found[placement]:
+        raise UsageError(
+            "the backbone has no sites of this placement",
+            field="--patch",
+            got=placement,
+            expected=", ".join(name for name, sites in found.items() if sites),
+        )
+    return found[placement]
