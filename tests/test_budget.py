@@ -135,7 +135,9 @@ def test_a_search_without_policy_is_drawn_to_none(gated: Backbone, digits: Path,
 
 def row(kinds: str, size: int, accuracy: float | None, codec: str = "int8") -> budget.Row:
     composition = budget.Composition(kinds, *patches.parse(kinds))
-    run: Any = accuracy and SimpleNamespace(patch=SimpleNamespace(metrics={"accuracy": accuracy, "epochs": 2}))
+    run: Any = accuracy and SimpleNamespace(
+        patch=SimpleNamespace(metrics={"accuracy": accuracy, "epochs": 2, "fell_back_to_head": False})
+    )
     return budget.Row(composition, codec, size, run)
 
 
@@ -245,3 +247,23 @@ def test_options_of_a_policy_reach_the_recipe(edgepatch: Any, gated_file: Path, 
         assert (outcome.code, outcome.document["error"]["field"]) == (2, option)
     outcome = edgepatch("train", gated_file, digits, "--out", tmp_path / "a.epatch", "--share", "no.epatch", "--json")
     assert (outcome.code, outcome.document["error"]["file"]) == (2, "no.epatch")
+
+
+def test_options_that_would_do_nothing_are_refused(
+    edgepatch: Any, gated_file: Path, digits: Path, tmp_path: Path
+) -> None:
+    for options, field in (
+        (("--sparsity", 0.1), "--sparsity"),
+        (("--patch", "policy", "--sharing", 0.1), "--sharing"),
+        (("--patch", ""), "--patch"),
+    ):
+        outcome = edgepatch("train", gated_file, digits, "--out", tmp_path / "a.epatch", *options, "--json")
+        assert (outcome.code, outcome.document["error"]["field"]) == (2, field)
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_widths_that_keras_has_no_weights_of_are_refused_by_name(edgepatch: Any, tmp_path: Path) -> None:
+    call = ("backbone", "create", "mobilenet_v2", "--size", 96, "--alpha", 0.33, "--out", tmp_path / "b.backbone")
+    outcome = edgepatch(*call, "--json")
+    assert (outcome.code, outcome.document["error"]["field"]) == (2, "--alpha")
+    assert "0.35" in outcome.document["error"]["expected"]

@@ -107,6 +107,10 @@ def command(
     edgepatch train mobilenet.backbone photos/ --budget 64KB --patch scale_bias+depthwise --out flowers.epatch
     """
     limit = None if budget is None else size(budget)
+    for name, needed in (("sparsity", "policy" in (kinds or "")), ("sharing", bool(share))):
+        if changed[name] is not None and not needed:
+            other = "--patch policy" if name == "sparsity" else "--share FILE.epatch, too"
+            raise UsageError("has nothing to weigh", field=f"--{name}", got=changed[name], expected=other)
     framework("tensorflow", why="training")
     from edgepatch.backbones import backbone as files
     from edgepatch.codec import CODECS
@@ -128,7 +132,9 @@ def command(
     }
     own = files.read(backbone)
     if limit is None:
-        result = trainer.train(own, data, kinds or "scale_bias", out, codec=codec or "fp16", **options)
+        result = trainer.train(
+            own, data, "scale_bias" if kinds is None else kinds, out, codec=codec or "fp16", **options
+        )
     else:
         result = budgets.search(own, data, out, limit, kinds=kinds, codecs=(codec,) if codec else CODECS, **options)
     report = result.report
@@ -137,8 +143,11 @@ def command(
         f"{out}: {report['kinds']}, {kib(report['bytes'])}, "
         f"{report['trained_parameters']:,} values ({share_of_kernels:.1%} of the backbone's kernels)\n"
         f"validation accuracy {report['accuracy']:.1%}, head alone {report['head_accuracy']:.1%}, "
-        f"{report['epochs']} epochs, {report['seconds']:.0f} s\nreport: {result.path.with_suffix('.png')}"
+        f"{report['epochs']} epochs, {report['seconds']:.0f} s\n"
     )
+    if report["skipped_blocks"]:
+        text += f"skipped blocks: {', '.join(map(str, report['skipped_blocks']))}\n"
+    text += f"report: {result.path.with_suffix('.json')}, {result.path.with_suffix('.png')}"
     if limit is not None:
         text = f"{frontier(report)}\n\n{text}\nfrontier: {result.path.with_suffix('.frontier.png')}"
     show({name: value for name, value in report.items() if name != "confusion"}, text, as_json)
@@ -156,7 +165,7 @@ def frontier(report: dict[str, Any]) -> str:
                 row["codec"],
                 f"{row['bytes'] / 1000:.1f}",
                 str(row["epochs"]) if trained else "",
-                f"{row['accuracy']:.1%}" if trained else "",
+                f"{row['accuracy']:.1%}{' (head alone kept)' if row['fell_back_to_head'] else ''}" if trained else "",
                 place if trained else "over the budget",
             ]
         )

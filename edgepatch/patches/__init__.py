@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from edgepatch.backbones.plan import Plan
 from edgepatch.errors import UsageError
-from edgepatch.patches.base import Body, Head
+from edgepatch.patches.base import Body, Counted, Head
 from edgepatch.patches.change import Change, Options, combine
 from edgepatch.patches.effects import Effects
 
@@ -40,15 +40,16 @@ def parse(text: str) -> tuple[tuple[Body, ...], Head]:
         rest, at, placement = part.partition("@")
         name, colon, number = rest.partition(":")
         if name not in known:
-            raise UsageError(
-                "there is no such patch kind", field="--patch", got=name, expected=", ".join(sorted(known))
-            )
+            forms = (f"{each}:N" if isinstance(known[each], Counted) else each for each in sorted(known))
+            raise UsageError("there is no such patch kind", field="--patch", got=name, expected=", ".join(forms))
         if name in chosen:
             raise UsageError("a patch kind is named twice", field="--patch", got=text)
         kind = known[name]
         if at or colon:
             if not isinstance(kind, Body):
                 raise UsageError("a head has no placement and no number", field="--patch", got=part)
+            if colon and isinstance(kind, Counted) and not (number.isdecimal() and int(number)):
+                raise UsageError("needs a number of blocks", field="--patch", got=part, expected=f"{name}:1 or more")
             if colon:
                 kind = kind.counted(int(number) if number.isdecimal() else 0)
             if at:

@@ -232,6 +232,7 @@ def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "bytes": row.bytes,
             "accuracy": row.accuracy,
             "epochs": row.run and row.run.patch.metrics["epochs"],
+            "fell_back_to_head": bool(row.run and row.run.patch.metrics["fell_back_to_head"]),
             "on_frontier": any(row is step for step in steps),
             "chosen": row is steps[-1],
         }

@@ -134,7 +134,7 @@ def fit(
         reporter.say(
             f"epoch {state.epoch}/{epochs}: loss {result['loss']:.3f}, accuracy {result['accuracy']:.3f}, "
             f"validation {result['val_accuracy']:.3f}"
-            + (f", {result['skipped']} blocks skipped" if skips else "")
+            + (f", skipped blocks: {result['skipped']}" if skips else "")
             + (f", about {left:.0f} s left" if left else "")
         )
         score = (result["val_accuracy"], -result["val_loss"])
@@ -142,6 +142,8 @@ def fit(
             state.best = score
             state.best_weights = [np.array(variable) for variable in variables]
         _save(checkpoint, fingerprint, variables, optimizers, state)
+    if state.epoch < epochs:
+        reporter.say(f"no better in {recipe.patience} epochs: stopped after {state.epoch} of {epochs}")
     for variable, value in zip(variables, state.best_weights, strict=True):
         variable.assign(value)
     return state

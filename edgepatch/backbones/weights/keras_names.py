@@ -15,7 +15,7 @@ from edgepatch.backbones import backbone
 from edgepatch.backbones.plan import Plan
 from edgepatch.backbones.weights import torchvision
 from edgepatch.container import Tensors
-from edgepatch.errors import BadFileError, EdgepatchError, require
+from edgepatch.errors import BadFileError, EdgepatchError, UsageError, require
 
 PADDING = "same"
 EPSILON = 1e-3
@@ -28,6 +28,14 @@ APPLICATIONS = {
     "mobilenet_v2": "MobileNetV2",
     "mobilenet_v3_small": "MobileNetV3Small",
     "mobilenet_v3_large": "MobileNetV3Large",
+}
+
+# of Keras' ImageNet weights
+WIDTHS = {
+    "mobilenet_v1": (0.25, 0.5, 0.75, 1.0),
+    "mobilenet_v2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "mobilenet_v3_small": (0.75, 1.0),
+    "mobilenet_v3_large": (0.75, 1.0),
 }
 
 _WITH_TOP = (
@@ -129,8 +137,17 @@ def load_applications(architecture: str, alpha: float) -> Tensors:
         alpha: width multiplier.
 
     Raises:
-        EdgepatchError: there is no network, or no weights of this width.
+        UsageError: there are no weights of this width.
+        EdgepatchError: there is no network.
     """
+    if alpha not in WIDTHS[architecture]:
+        raise UsageError(
+            f"Keras has no ImageNet weights of {architecture} in this width",
+            field="--alpha",
+            got=alpha,
+            expected=", ".join(map(str, WIDTHS[architecture])),
+            mend="--weights random, or a file of your own: FILE.keras, .h5 or .npz.",
+        )
     keras = require("keras", extra="train", why="Keras' ImageNet weights")
     mend = "Give a local file (--weights FILE.keras, .h5 or .npz)."
     if architecture == "mobilenet_v2" and alpha == 1.0:
