@@ -34,6 +34,7 @@ DEVICE = (
     "runtime",
     "blob",
     "codec",
+    "trunk",
     "quantisation",
     "container",
     "imaging",
