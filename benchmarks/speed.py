@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 from edgepatch.converters import onnx, tflite
 
-from edgepatch import blob, codec, patches
+from edgepatch import blob, patches
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import PLACEMENTS
-from edgepatch.training import calibration
+from edgepatch.training import calibration, storing
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 NETWORKS = ((1.0, 224), (0.35, 96))
@@ -52,19 +52,17 @@ def random_patch(own: Backbone, seed: int, kinds: str, work: Path, skip: Sequenc
     if "skip" in start:
         tensors["skip"] = np.array(skip, bool)
     tensors |= {"head_kernel": rng.normal(0, 0.05, (own.plan.features, 10)), "head_bias": np.zeros(10)}
-    sites = patches.combine(bodies, own.plan).sites
-    stored, _ = codec.encode(tensors, sites, own.trunk, "fp16")
-    named = patches.manifest(bodies, top, own.plan, stored)
-    patch = blob.Patch(
+    mould = blob.Patch(
         task=f"task{seed}",
         backbone_id=own.id,
-        kinds=named,
+        kinds=patches.manifest(bodies, top, own.plan, tensors),
         labels=tuple("abcdefghij"),
         input=own.input,
-        tensors={name: stored[name] for name in dict.fromkeys(sum(named.values(), ()))},
-        sites=sites,
+        tensors={},
+        sites=patches.combine(bodies, own.plan).sites,
         decode=top.decode(),
     )
+    patch = storing.encode(own, mould, tensors, "fp16")
     noise = rng.integers(0, 256, (8, own.input.size, own.input.size, 3), np.uint8)
     path = work / f"{kinds.replace(':', '')}-{sum(skip or ())}-{seed}.epatch"
     blob.write(dataclasses.replace(patch, ranges=calibration.calibrate(own, patch, noise)), path)

@@ -19,6 +19,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Site
 from edgepatch.blob import Patch
+from edgepatch.container import Tensors
 from edgepatch.progress import hushed
 
 
@@ -31,7 +32,8 @@ def tflite(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np
     import tensorflow as tf
 
     size = backbone.input.size
-    folded, head = fold(backbone, patch), backbone.values(patch)
+    head = backbone.values(patch)
+    folded = fold(backbone, head)
     left_out = document.left_out(backbone.plan, head)
 
     def activate(x: Any, site: Site) -> Any:
@@ -101,9 +103,8 @@ def onnx(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np.n
         return quantised.read_bytes()
 
 
-def fold(backbone: Backbone, patch: Patch) -> dict[Site, tuple[np.ndarray, np.ndarray]]:
-    """Kernel (HWIO) and bias of each site with a patch's values folded in, its own kernels among them."""
-    values = backbone.values(patch)
+def fold(backbone: Backbone, values: Tensors) -> dict[Site, tuple[np.ndarray, np.ndarray]]:
+    """Kernel (HWIO) and bias of each site with a patch's values, as `Backbone.values` gives them, folded in."""
     found, end = {}, 0
     for site in backbone.plan.sites:
         cut = slice(end, end := end + site.channels)
@@ -118,7 +119,8 @@ class _Plain(onnx_graph._Bake):
     """The bake form with a task's weights in it."""
 
     def __init__(self, backbone: Backbone, patch: Patch) -> None:
-        self.folded, self.values = fold(backbone, patch), backbone.values(patch)
+        self.values = backbone.values(patch)
+        self.folded = fold(backbone, self.values)
         self.left_out = document.left_out(backbone.plan, self.values)
         super().__init__(backbone, "fp32", "all")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepatch import container, quantisation
+from edgepatch import container, quantisation, trunk
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import Plan, Site
 from edgepatch.container import Tensors
@@ -58,8 +58,7 @@ def row(operator: int | str, number: int, shift: float) -> dict[str, Any]:
 
 def left_out(plan: Plan, values: Tensors) -> dict[int, int]:
     """For each node of the blocks that a task's `values` skip the node that is read in its place."""
-    skip = values.get("skip", np.zeros(len(plan.residuals), bool))
-    gone = [residual for residual, skipped in zip(plan.residuals, skip, strict=True) if skipped]
+    gone = trunk.left_out(plan.residuals, values)
     return {number: residual.entry for residual in gone for number in range(residual.entry + 1, residual.join + 1)}
 
 

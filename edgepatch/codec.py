@@ -135,8 +135,8 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def check(patch: Patch, trunk: Trunk, file: object = None) -> None:
-    """Refuse a patch that is not of this network, before anything is unpacked.
+def check(patch: Patch, trunk: Trunk, file: object = None) -> dict[str, tuple[int, ...]]:
+    """Refuse a patch that is not of this network, before anything is unpacked; returns what `shapes` does.
 
     Raises:
         MismatchError: it changes sites or blocks that the network does not have, or in other shapes.
@@ -182,6 +182,7 @@ def check(patch: Patch, trunk: Trunk, file: object = None) -> None:
         raise BadFileError("has bits of another type", file=file, field=wrong[0], expected="uint8")
     if SKIP in bits and bits[SKIP].max(initial=0) > 1:
         raise BadFileError("has broken bits", file=file, field=SKIP, got=int(bits[SKIP].max()), expected="0 or 1")
+    return found
 
 
 def decode(patch: Patch, trunk: Trunk, file: object = None) -> Tensors:
@@ -195,10 +196,10 @@ def decode(patch: Patch, trunk: Trunk, file: object = None) -> Tensors:
     Raises:
         MismatchError, BadFileError: as `check`; or a value is out of range.
     """
-    check(patch, trunk, file)
+    stored_shapes = check(patch, trunk, file)
     found: Tensors = {"scale": trunk.scale.copy(), "bias": trunk.bias.copy()}
     change = np.ones_like(trunk.scale)  # of packed scales, which own biases go through
-    for name, shape in sorted(shapes(patch, file).items(), key=lambda item: item[0] != "scale"):
+    for name, shape in sorted(stored_shapes.items(), key=lambda item: item[0] != "scale"):
         numbers, stored = patch.sites.get(name, ()), patch.tensors[name]
         cuts = trunk.cuts(name, numbers) if name in SITES else {}
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below

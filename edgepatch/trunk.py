@@ -10,7 +10,8 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ CHANNELS = ("scale", "bias")  # effects with one value a channel
 KERNELS = ("kernel", "mask")  # effects with one value a weight
 SITES = (*CHANNELS, *KERNELS)  # effects told by site
 SKIP = "skip"  # one bit a block with an identity shortcut
+
+Block = TypeVar("Block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +70,14 @@ class Trunk:
         """Which of all channels are of some sites: bool (sum of channels,)."""
         chosen = set(numbers)
         return np.repeat([number in chosen for number in range(len(self.channels))], self.channels)
+
+
+def left_out(blocks: Sequence[Block], values: Mapping[str, np.ndarray]) -> list[Block]:
+    """Those of the blocks that can be skipped, in forward order, that a task's `values` skip.
+
+    Raises:
+        ValueError: the task's `skip` is of another number of blocks.
+    """
+    if SKIP not in values:
+        return []
+    return [block for block, gone in zip(blocks, values[SKIP], strict=True) if gone]

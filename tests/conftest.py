@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 
 from edgepatch.converters import onnx, tflite
 
-from edgepatch import blob, cli, codec
+from edgepatch import blob, cli
 from edgepatch import patches as patch_kinds
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import weights
@@ -31,7 +31,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.demo import tasks
 from edgepatch.progress import Quiet
-from edgepatch.training import calibration
+from edgepatch.training import calibration, storing
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -191,20 +191,18 @@ def make_patch(
         "head_kernel": rng.normal(0, 0.1, (backbone.plan.features, classes)),
         "head_bias": rng.normal(0, 0.1, classes),
     }
-    sites = patch_kinds.combine(bodies, backbone.plan).sites
-    stored, _ = codec.encode(tensors, sites, backbone.trunk, "fp16")
-    named = patch_kinds.manifest(bodies, top, backbone.plan, stored)
-    return Patch(
+    mould = Patch(
         task=task or f"task{seed}",
         backbone_id=backbone.id,
-        kinds=named,
+        kinds=patch_kinds.manifest(bodies, top, backbone.plan, tensors),
         labels=tuple(f"class {index}" for index in range(classes)),
         input=backbone.input,
-        tensors={name: stored[name] for names in named.values() for name in names},
-        sites=sites,
+        tensors={},
+        sites=patch_kinds.combine(bodies, backbone.plan).sites,
         decode=top.decode(),
         metrics={"accuracy": 0.5},
     )
+    return storing.encode(backbone, mould, tensors, "fp16")
 
 
 def pictures(count: int, size: int = 40, seed: int = 0) -> list[np.ndarray]:

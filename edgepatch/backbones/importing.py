@@ -68,9 +68,8 @@ def read(
         layers, output = [Layer(entry) for entry in config["layers"]], config["output_layers"][0][0]
         walk = Walk(layers, output, keras_names.of_model(model), size, path)
         plan = drafts.plan(backbone.IMPORTED, walk.drafts)
-        plan_json.from_json(
-            plan_json.to_json(plan.nodes), walk.size, plan.padding
-        )  # what is written must be read again
+        # what is written must be read again
+        plan_json.from_json(plan_json.to_json(plan.nodes), walk.size, plan.padding)
         tensors = drafts.tensors(plan, walk.drafts)
     if walk.head:
         tensors["head_kernel"], tensors["head_bias"] = walk.head

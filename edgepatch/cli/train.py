@@ -107,7 +107,7 @@ def command(
     edgepatch train mobilenet.backbone photos/ --budget 64KB --patch scale_bias+depthwise --out flowers.epatch
     """
     limit = None if budget is None else size(budget)
-    for name, needed in (("sparsity", "policy" in (kinds or "")), ("sharing", bool(share))):
+    for name, needed in (("sparsity", "policy" in (kinds or "").split("+")), ("sharing", bool(share))):
         if changed[name] is not None and not needed:
             other = "--patch policy" if name == "sparsity" else "--share FILE.epatch, too"
             raise UsageError("has nothing to weigh", field=f"--{name}", got=changed[name], expected=other)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from edgepatch.backbones.plan import Plan
 from edgepatch.errors import UsageError
@@ -73,12 +73,21 @@ def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:
     return bodies, head
 
 
-def manifest(bodies: Sequence[Body], head: Head, plan: Plan, stored: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def manifest(bodies: Sequence[Body], head: Head, plan: Plan, stored: Collection[str]) -> dict[str, tuple[str, ...]]:
     """For each kind the names of its tensors among those that a patch stores: their steps, too."""
     own = {body.name: body.effects(plan).names for body in bodies}
-    heads = tuple(name for name in stored if name.startswith("head_"))
-    found = {kind: tuple(name for name in stored if name.removesuffix("_step") in names) for kind, names in own.items()}
-    return {**{kind: names for kind, names in found.items() if names}, head.name: heads}
+    return stored_names({**own, head.name: [name for name in stored if name.startswith("head_")]}, stored)
 
 
-__all__ = ["Body", "Change", "Effects", "Head", "Options", "combine", "kinds", "manifest", "parse", "sort"]
+def stored_names(kinds: Mapping[str, Sequence[str]], stored: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The names of each kind's tensors as a patch stores them, their steps among them, from the names of its values."""
+    found = {
+        kind: tuple(name for name in stored if name in names or name.removesuffix("_step") in names)
+        for kind, names in kinds.items()
+    }
+    return {kind: names for kind, names in found.items() if names}
+
+
+__all__ = [
+    "Body", "Change", "Effects", "Head", "Options", "combine", "kinds", "manifest", "parse", "sort", "stored_names",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import MismatchError
 from edgepatch.runtime.graph_file import Graph
-from edgepatch.trunk import CHANNELS, KERNELS, SKIP, Trunk
+from edgepatch.trunk import CHANNELS, SITES, SKIP, Trunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,20 @@ class Fitted:
         inputs: the graph's patch inputs, float32: of scale and bias the bound sites alone; None of a patch that has to
             be baked, for it changes kernels or skips blocks.
         ranges: float32 (activations, 2), the lowest and highest value of each; none unless the patch was calibrated.
+        kept: decoded values of a patch that can be bound; None of others, whose masks and kernels would take much more
+            memory than their file.
     """
 
     patch: Patch
     trunk: Trunk
     inputs: Tensors | None
     ranges: np.ndarray
+    kept: Tensors | None
 
     @property
     def values(self) -> Tensors:
-        """What is baked, as `codec.decode` gives it: decoded anew, for masks and kernels take much more than a file."""
-        return codec.decode(self.patch, self.trunk)
+        """What is baked, as `codec.decode` gives it."""
+        return codec.decode(self.patch, self.trunk) if self.kept is None else self.kept
 
 
 def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
@@ -63,7 +66,7 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
             graph.input.size,
             "Export a graph of a backbone created with its --size.",
         )
-    codec.check(patch, graph.trunk, file)
+    shapes = codec.check(patch, graph.trunk, file)
     rows = graph.document["sites"]
     changed = sorted({number for numbers in patch.sites.values() for number in numbers})
     if outside := [rows[number]["name"] for number in changed if not rows[number]["bound"]]:
@@ -74,11 +77,11 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
             f"placement {graph.document['placement']}",
             "Export a graph with --placement all, or train a patch for the graph's placement.",
         )
-    known = (*graph.inputs, *KERNELS, SKIP)
-    for name, got in codec.shapes(patch, file).items():  # before anything is unpacked
-        if name not in known:
+    head = {name: shape for name, shape in graph.inputs.items() if name not in CHANNELS}
+    for name, got in shapes.items():  # before anything is unpacked
+        if name not in (*SITES, SKIP, *head):
             raise mismatch("has a tensor that the graph does not take", name, name, ", ".join(graph.inputs))
-        shape = graph.inputs[name] if name in graph.inputs and name not in CHANNELS else got
+        shape = head.get(name, got)
         if len(shape) != len(got) or any(side not in (None, mine) for side, mine in zip(shape, got, strict=True)):
             raise mismatch("has a tensor of another shape than the graph takes", name, str(got), str(shape))
     values = codec.decode(patch, graph.trunk, file)
@@ -98,7 +101,7 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
                 f"edgepatch calibrate BACKBONE IMAGES --patch {file or 'FILE.epatch'}",
             )
     if not patch.bindable:
-        return Fitted(patch, graph.trunk, None, ranges)
+        return Fitted(patch, graph.trunk, None, ranges, None)
     bound = graph.trunk.inside(number for number, row in enumerate(rows) if row["bound"])
     inputs = {name: values[name][bound] if name in CHANNELS else values[name] for name in graph.inputs}
-    return Fitted(patch, graph.trunk, inputs, ranges)
+    return Fitted(patch, graph.trunk, inputs, ranges, values)

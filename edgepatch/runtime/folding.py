@@ -10,6 +10,7 @@ import numpy as np
 
 from edgepatch import quantisation
 from edgepatch.container import Tensors
+from edgepatch.trunk import left_out
 
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
@@ -68,7 +69,7 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
     """
     table, rows = graph.document["bake"], graph.document["sites"]
     cuts = graph.trunk.cuts("scale", range(len(rows)))
-    skipped = left_out(graph, values)
+    skipped = left_out(graph.document["residuals"], values)
     idle = {number for block in skipped for number in block["sites"]}
     kernels = [_kernel(graph, number, values) if number not in idle else None for number in range(len(rows))]
     scale, bias = values["scale"], values["bias"]
@@ -102,13 +103,6 @@ def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
     found, integers, times = quantisation.scaled(most, np.ones_like(most), values["head_bias"], inputs)
     turned = np.ascontiguousarray(quantisation.turned(stored.T, times).T)
     return Task(sites, Folded(turned, integers, found), scales, zero_points)
-
-
-def left_out(graph: Graph, values: Tensors) -> list[dict[str, Any]]:
-    """The blocks, as the graph's document has them in forward order, that a task skips."""
-    blocks = graph.document["residuals"]
-    skip = values.get("skip", np.zeros(len(blocks), bool))
-    return [block for block, gone in zip(blocks, skip, strict=True) if gone]
 
 
 def own_kernel(graph: Graph, number: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from edgepatch import codec as codecs
+from edgepatch import patches
 from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
@@ -20,10 +21,7 @@ def encode(backbone: Backbone, mould: Patch, values: Tensors, codec: str) -> Pat
     """A patch with these values, encoded; the arguments are those of `store`."""
     mean = np.concatenate([backbone.part(site, "mean") for site in backbone.plan.sites])
     stored, how = codecs.encode(values, mould.sites, backbone.trunk, codec, mean)
-    kinds = {
-        kind: tuple(name for name in stored if name.removesuffix("_step") in names)
-        for kind, names in mould.kinds.items()
-    }
+    kinds = patches.stored_names(mould.kinds, stored)
     order = dict.fromkeys(name for names in kinds.values() for name in names)
     return dataclasses.replace(mould, kinds=kinds, tensors={name: stored[name] for name in order}, codec=how)
 

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from edgepatch.training import task as tasks
 from edgepatch.training.joint import State
 from edgepatch.training.recipe import Recipe
 from edgepatch.training.task import Source, Task
-from edgepatch.trunk import SKIP
+from edgepatch.trunk import SKIP, left_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ def require_storable(bodies: Sequence[Body], backbone: Backbone, recipe: Recipe)
         )
 
 
-def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head, values: Iterable[str]) -> Patch:
+def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head, values: Collection[str]) -> Patch:
     """A patch without its tensors.
 
     Args:
@@ -196,7 +196,6 @@ def fit(
         others: other tasks' choices of blocks to skip, as `policies` gives them.
     """
     recipe = task.recipe if epochs is None else dataclasses.replace(task.recipe, epochs=epochs)
-    # statistics of the task's own change the backbone's scales, even under a head alone
     options = Options(
         form=recipe.form,
         rate=recipe.learning_rate,
@@ -205,6 +204,7 @@ def fit(
         sharing=recipe.sharing,
         others=others,
     )
+    # statistics of the task's own change the backbone's scales, even under a head alone
     change = Change(task.basis, bodies, options)
     start = {**change.start(), "head_kernel": task.alone.kernel, "head_bias": task.alone.bias}
     patch = mould(task.backbone, task.source, bodies, top, start)
@@ -293,11 +293,7 @@ def write(task: Task, run: Run, out: Path, start: float, **more: Any) -> Result:
         "seconds": round(time.monotonic() - start, 2),
         "backbone_id": backbone.id,
         "trained_parameters": sum(value.size for value in trained.start.values()),
-        "skipped_blocks": [
-            residual.block
-            for residual, gone in zip(backbone.plan.residuals, backbone.values(patch).get("skip", ()), strict=False)
-            if gone
-        ],
+        "skipped_blocks": [each.block for each in left_out(backbone.plan.residuals, backbone.values(patch))],
         "backbone_parameters": sum(backbone.part(site, "kernel").size for site in backbone.plan.sites),
         "recipe": task.recipe.to_json(),
         "augmentation": dataclasses.asdict(task.augmentation),

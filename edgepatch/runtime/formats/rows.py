@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepatch.container import Tensors
+from edgepatch.trunk import left_out
 
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
@@ -46,8 +47,7 @@ def shifted(graph: Graph, values: Tensors) -> Tensors:
     shifts = [row.get("shift", 0.0) for row in graph.document["bake"]["sites"]]
     if not any(shifts):
         return values
-    channels = [site["channels"] for site in graph.document["sites"]]
-    return values | {"bias": values["bias"] + np.repeat(np.array(shifts, np.float32), channels)}
+    return values | {"bias": values["bias"] + np.repeat(np.array(shifts, np.float32), graph.trunk.channels)}
 
 
 def skipped(rows: Sequence[dict[str, Any]], values: Tensors) -> tuple[list[dict[str, Any]], dict[Any, Any]]:
@@ -56,8 +56,7 @@ def skipped(rows: Sequence[dict[str, Any]], values: Tensors) -> tuple[list[dict[
     Raises:
         ValueError: the task's `skip` is of other blocks.
     """
-    skip = values.get("skip", np.zeros(len(rows), bool))
-    gone = [row for row, left_out in zip(rows, skip, strict=True) if left_out]
+    gone = left_out(rows, values)
     instead: dict[Any, Any] = {}
     for row in gone:  # in forward order, so that a chain leads to its first entry
         instead[row["join"]] = instead.get(row["entry"], row["entry"])
