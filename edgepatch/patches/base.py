@@ -40,7 +40,8 @@ class Body(abc.ABC):
         Raises:
             UsageError: there is no such placement, or the kind cannot be confined.
         """
-        raise UsageError("this kind cannot be confined to a placement", field="--patch", got=f"{self.name}@{placement}")
+        got = f"{self.name}@{placement}"
+        raise UsageError("this kind cannot be confined to a placement", field="--patch", got=got, expected=self.name)
 
     def counted(self, count: int) -> Body:
         """The same kind, of so many blocks: what `KIND:N` means.
@@ -48,7 +49,8 @@ class Body(abc.ABC):
         Raises:
             UsageError: the kind takes no number.
         """
-        raise UsageError("this kind takes no number", field="--patch", got=f"{self.name}:{count}")
+        got = f"{self.name}:{count}"
+        raise UsageError("this kind takes no number", field="--patch", got=got, expected=self.name)
 
 
 @dataclasses.dataclass(frozen=True)
