@@ -127,7 +127,7 @@ def convolve(plan: Plan, site: Site, x: Any, kernel: Any) -> Any:
     import tensorflow as tf
 
     around = plan.pads(site, x.shape[1])
-    same = plan.same(site, x.shape[1])
+    same = plan.same(site)
     if not same:
         x = tf.pad(x, ((0, 0), around, around, (0, 0)))
     padding = "SAME" if same else "VALID"

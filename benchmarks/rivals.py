@@ -85,8 +85,9 @@ def adapter_rows() -> list[list[str]]:
     patches = [blob.read(DEMO / f"{name}.epatch") for name in ("digits", "solar-defects")]
     graph = graph_file.parse(onnx.export(backbone), "the shared graph")
     image = patches[0].input(np.zeros((128, 128, 3), np.uint8))
-    engine = engines.start("onnx", baking.bind_model(graph), 1)
-    values = [fit(graph, patch, None).inputs for patch in patches]
+    fitted = [fit(graph, patch, None) for patch in patches]
+    engine = engines.start("onnx", baking.bind_model(graph, fitted[0]), 1)
+    values = [each.inputs for each in fitted]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])

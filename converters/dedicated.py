@@ -31,7 +31,7 @@ def tflite(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np
     """
     import tensorflow as tf
 
-    size = backbone.input.size
+    backbone, size = backbone.at(patch.input.size), patch.input.size
     head = backbone.values(patch)
     folded = fold(backbone, head)
     left_out = document.left_out(backbone.plan, head)
@@ -82,7 +82,7 @@ def onnx(backbone: Backbone, patch: Patch, precision: str = "fp32", images: np.n
     """A plain .onnx of one task, its scales folded into the kernels; int8 by ONNX Runtime's static quantisation."""
     from onnxruntime import quantization as ort
 
-    data = bytes(_Plain(backbone, patch).model().SerializeToString())
+    data = bytes(_Plain(backbone.at(patch.input.size), patch).model().SerializeToString())
     if precision == "fp32":
         return data
     assert precision == "int8" and images is not None
@@ -122,6 +122,7 @@ class _Plain(onnx_graph._Bake):
         self.values = backbone.values(patch)
         self.folded = fold(backbone, self.values)
         self.left_out = document.left_out(backbone.plan, self.values)
+        self.side = backbone.input.size
         super().__init__(backbone, "fp32", "all")
 
     def weights(self, site: Site, x: str) -> list[str]:
@@ -136,7 +137,7 @@ class _Plain(onnx_graph._Bake):
 
 def _convolution(tf: Any, backbone: Backbone, site: Site, x: Any, kernel: np.ndarray) -> Any:
     constant = tf.constant(kernel)  # a variable would be left behind by the converter
-    around, same = backbone.plan.pads(site, x.shape[1]), backbone.plan.same(site, x.shape[1])
+    around, same = backbone.plan.pads(site, x.shape[1]), backbone.plan.same(site)
     if any(around) and not same:
         x = tf.pad(x, ((0, 0), around, around, (0, 0)))
     padding = "SAME" if same else "VALID"

@@ -129,6 +129,7 @@ def seal(
         "forms": list(forms),
         "placement": placement,
         "input": backbone.input.to_json(),
+        "sizes": list(backbone.plan.sizes(backbone.input.size)),
         "sites": [
             row | {"bound": site.within(placement)}
             for row, site in zip(backbone.plan.table(), backbone.plan.sites, strict=True)

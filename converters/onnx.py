@@ -15,6 +15,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import IMAGE as IMAGE_NODE
 from edgepatch.backbones.plan import Node, Site
 from edgepatch.runtime.formats import KEY
+from edgepatch.runtime.formats.onnx import SIDE
 
 OPSET = 17
 IR_VERSION = 8  # read by every ONNX Runtime since 1.11
@@ -22,12 +23,13 @@ HEAD = "head"
 
 
 def export(backbone: Backbone, precision: str = "fp32", placement: str = "all") -> bytes:
-    """The shared graph: takes `image` (1, size, size, 3) and the patch's tensors, and answers `logits`.
+    """The shared graph: takes `image` (1, side, side, 3) and the patch's tensors, and answers `logits`.
 
-    The graph is the form `bind`. Most sites have one BatchNormalization of mean 0, variance 1 and epsilon 0 behind
-    their convolution, faster in ONNX Runtime than a Mul and an Add; others a kernel that is scaled. The inputs have
-    defaults, the backbone's own values and a head of zeros, so that other tools run the file as it stands. The nodes
-    of the form `bake` travel in the metadata, over the same kernels. A graph in `int8` is QDQ and has only this form.
+    The side is left open, for a session to be told. The graph is the form `bind`. Most sites have one
+    BatchNormalization of mean 0, variance 1 and epsilon 0 behind their convolution, faster in ONNX Runtime than a Mul
+    and an Add; others a kernel that is scaled. The inputs have defaults, the backbone's own values and a head of zeros,
+    so that other tools run the file as it stands. The nodes of the form `bake` travel in the metadata, over the same
+    kernels. A graph in `int8` is QDQ and has only this form.
 
     Args:
         precision, placement: as of `tflite.export`; but `dynamic` kernels are int8 in the file alone and float32 in
@@ -54,6 +56,7 @@ class _Form:
     """A graph as it is laid down: nodes, constants, and the walk over the plan."""
 
     left_out: Mapping[int, int] = {}  # nodes that are not laid down, and those that are read in their place
+    side: str | int = SIDE  # of the image
 
     def __init__(self, backbone: Backbone, precision: str, placement: str) -> None:
         self.backbone, self.precision, self.placement = backbone, precision, placement
@@ -118,14 +121,17 @@ class _Form:
 
     def convolve(self, site: Site, x: str, weights: list[str]) -> str:
         before, behind = self.backbone.plan.pads(site, self.sides[site][0])
+        # where the zeros depend on the image's size, ONNX Runtime finds them by TensorFlow's rule
+        by_rule = site.stride > 1 and self.backbone.plan.same(site)
+        padding = {"auto_pad": "SAME_UPPER"} if by_rule else {"pads": [before, before, behind, behind]}
         return self.add(
             "Conv",
             [x, *weights],
             site.name,
             kernel_shape=list(site.kernel[:2]),
             strides=[site.stride] * 2,
-            pads=[before, before, behind, behind],
             group=site.channels if site.depthwise else 1,
+            **padding,
         )
 
     def activate(self, site: Site, y: str) -> str:
@@ -171,8 +177,7 @@ class _Form:
 
     def signature(self) -> tuple[dict[str, list[Any]], dict[str, list[Any]], dict[str, np.ndarray]]:
         """Shapes of inputs and outputs, and the defaults of those inputs that have one."""
-        size = self.backbone.input.size
-        return {document.IMAGE: [1, size, size, 3]}, {document.LOGITS: [1, "classes"]}, {}
+        return {document.IMAGE: [1, self.side, self.side, 3]}, {document.LOGITS: [1, "classes"]}, {}
 
 
 class _Bind(_Form):

@@ -14,9 +14,9 @@ TOLERANCE = 1e-3  # of logits on noise; real images lie closer (docs/benchmarks.
 
 
 def keras_logits(backbone: Backbone, patch: Patch, images: np.ndarray) -> np.ndarray:
-    """Logits (n, classes) of network inputs (n, size, size, 3) through the deployment form in Keras."""
+    """Logits (n, classes) of network inputs (n, size, size, 3), of the patch's size, in Keras' deployment form."""
     values = backbone.values(patch)
-    trunk = network.deployment_form(backbone, values)
+    trunk = network.deployment_form(backbone.at(patch.input.size), values)
     return np.asarray(trunk.predict_on_batch(images)) @ values["head_kernel"] + values["head_bias"]
 
 
@@ -28,7 +28,7 @@ def differences(backbone: Backbone, data: bytes, patch: Patch, file: object = No
         MismatchError: the patch does not fit the graph.
     """
     graph = graph_file.parse(data, "the exported graph")
-    size = backbone.input.size
+    size = patch.input.size
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3)).astype(np.float32)
     images = patch.input.normalise(pixels)
     fitted, expected = fit(graph, patch, file), keras_logits(backbone, patch, images)
@@ -37,7 +37,7 @@ def differences(backbone: Backbone, data: bytes, patch: Patch, file: object = No
         bound = form == "bind"
         if bound and fitted.inputs is None:
             continue
-        model = baking.bind_model(graph) if bound else baking.bake(graph, fitted)
+        model = baking.bind_model(graph, fitted) if bound else baking.bake(graph, fitted)
         engine = engines.start(engines.choose(graph, None), model, 1)
         engine.bind((bound and fitted.inputs) or {})
         got = np.concatenate([engine.run(image[None])["logits"] for image in images])

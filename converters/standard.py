@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from edgepatch.converters import document
 from edgepatch.blob import Patch
 from edgepatch.runtime import baking, heads
 from edgepatch.runtime.fitting import fit
-from edgepatch.runtime.formats import protobuf
+from edgepatch.runtime.formats import onnx as onnx_format
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
 
@@ -88,8 +87,7 @@ def _onnx(baked: Model, patch: Patch) -> bytes:
     import onnx
     from onnx import helper
 
-    data, _ = protobuf.with_initializers(baked.data, baked.tensors, inline=math.inf)
-    model = onnx.load_model_from_string(data)
+    model = onnx.load_model_from_string(onnx_format.whole(baked))
     read = {name for node in model.graph.node for name in node.input}
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
         model.graph.initializer.remove(tensor)

@@ -26,6 +26,8 @@ def export(backbone: Backbone, precision: str = "fp32", placement: str = "all") 
     XNNPACK. Signature `bake` takes `image` alone; its biases, head and quantisation parameters are for a runtime to
     write. Both answer `logits`.
 
+    It is laid out for images of the backbone's own size; a runtime lays it out anew for patches of other sizes.
+
     Args:
         precision: of the kernels: `fp32`, `fp16`, `dynamic` (int8 kernels, float activations) or `int8`, which has
             the form `bake` only.
@@ -174,9 +176,12 @@ class _Form:
         return self.graph.constant(name, values, share=name)
 
     def convolve(self, site: Site, x: int, bias: int, name: str, number: int, activation: int) -> int:
-        """A site's convolution, with zeros around its input where TFLite's own padding would put them elsewhere."""
+        """A site's convolution, with zeros around its input where TFLite's own padding would put them elsewhere.
+
+        What is laid down is right for images of any size: see `Plan.same`.
+        """
         _, side, _, channels = self.shape(x)
-        around, same = self.backbone.plan.pads(site, side), self.backbone.plan.same(site, side)
+        around, same = self.backbone.plan.pads(site, side), self.backbone.plan.same(site)
         out = (side + sum(around) - site.kernel[0]) // site.stride + 1
         if any(around) and not same:
             sides = np.array([[0, 0], around, around, [0, 0]], np.int32)

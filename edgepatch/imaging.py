@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Picture = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 RESIZES = ("stretch", "crop")
+SIZES = (16, 1024)  # sides of the input in pixels
 MAX_PIXELS = 100_000_000  # a decompression bomb; the largest phone cameras stay below
 CROP_SHARE = 224 / 256  # the share of the short side that ImageNet's evaluation keeps
 
@@ -36,8 +37,8 @@ class Preprocessing:
     offset: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if not (type(self.size) is int and 16 <= self.size <= 1024):
-            raise ValueError(f"size is {self.size!r}, not a whole number from 16 to 1024")
+        if not (type(self.size) is int and SIZES[0] <= self.size <= SIZES[1]):
+            raise ValueError(f"size is {self.size!r}, not a whole number from {SIZES[0]} to {SIZES[1]}")
         if self.resize not in RESIZES:
             raise ValueError(f"resize is {self.resize!r}, not one of {', '.join(RESIZES)}")
         for name in ("scale", "offset"):

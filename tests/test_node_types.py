@@ -39,7 +39,7 @@ def require_right(backbone: Backbone, kind: str, precision: str) -> None:
     """Both forms of an export answer as numpy does."""
     values, images = values_of(backbone), plans.pictures(backbone)
     graph, exact = exported(backbone, kind, precision), expected(backbone, values, images)
-    baked = FORMATS[kind].bake_model(graph, values, reference.ranges(backbone, values, images))
+    baked = FORMATS[kind].bake_model(graph, values, reference.ranges(backbone, values, images), graph.input.size)
     require_near(answers(baked, kind, images), exact, precision)
     if "bind" in graph.forms:
         bound = answers(Model(graph.data), kind, images, {name: values[name] for name in INPUTS})
@@ -72,7 +72,7 @@ def test_each_activation_is_right_by_itself(kind: str, precision: str, activatio
     backbone = made(lay, size=16)
     values, images = values_of(backbone), plans.pictures(backbone, 6)
     graph = exported(backbone, kind, precision)
-    baked = FORMATS[kind].bake_model(graph, values, reference.ranges(backbone, values, images))
+    baked = FORMATS[kind].bake_model(graph, values, reference.ranges(backbone, values, images), graph.input.size)
     exact = expected(backbone, values, images)
     most = np.abs(exact).max()
     assert np.abs(answers(baked, kind, images) - exact).max() < most * (0.04 if precision == "int8" else 1e-5)
@@ -89,7 +89,11 @@ def test_sites_that_are_not_bound_keep_the_backbones_own_values(kind: str, place
     exact = expected(backbone, own, images)
     require_near(answers(Model(graph.data), kind, images, inputs), exact, "fp32")
     values = {name: graph.tensors[name] for name in ("scale", "bias")} | {name: own[name] for name in INPUTS[2:]}
-    require_near(answers(FORMATS[kind].bake_model(graph, values, np.zeros((0, 2))), kind, images), exact, "fp32")
+    require_near(
+        answers(FORMATS[kind].bake_model(graph, values, np.zeros((0, 2)), graph.input.size), kind, images),
+        exact,
+        "fp32",
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,9 +111,13 @@ def test_an_int8_network_of_every_kind_of_node_is_what_tensorflow_makes_of_the_t
     pixels = np.random.default_rng(2).integers(0, 256, (8, 32, 32, 3), np.uint8)
     images = backbone.input.normalise(pixels)
     ranges = calibration.calibrate(backbone, task, pixels)
-    ours = FORMATS["tflite"].bake_model(exported(backbone, "tflite", "int8"), backbone.values(task), ranges)
+    graph = exported(backbone, "tflite", "int8")
+    ours = FORMATS["tflite"].bake_model(graph, backbone.values(task), ranges, graph.input.size)
     theirs = dedicated.tflite(backbone, task, "int8", images)
-    assert operators(ours.data) == operators(theirs)
+    mine, others = operators(ours.data), operators(theirs)
+    # ours has another PAD, which costs nothing: TensorFlow's own zeros are right at this size alone
+    pads = [counts.pop(schema.BuiltinOperator.PAD) for counts in (mine, others)]
+    assert (mine, pads) == (others, [2, 1])
     one, other = answers(ours, "tflite", images), answers(Model(theirs), "tflite", images)
     assert (one == other).mean() > 0.9  # a kernel value on a tie may round the other way
 
@@ -160,7 +168,7 @@ def test_odd_ranges_of_what_stands_apart_abort_no_interpreter(kind: str) -> None
             changed = right.copy()
             changed[number] = dead
             try:
-                got = answers(FORMATS[kind].bake_model(graph, values, changed), kind, images)
+                got = answers(FORMATS[kind].bake_model(graph, values, changed, graph.input.size), kind, images)
             except Exception:
                 continue
             assert np.isfinite(got).all()

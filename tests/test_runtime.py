@@ -129,13 +129,6 @@ def test_a_patch_of_another_backbone_is_refused(runtime: Runtime, tiny: Backbone
     assert runtime.tasks == ("task0",)
 
 
-def test_a_patch_for_another_input_size_is_refused(runtime: Runtime, tiny: Backbone) -> None:
-    patch = make_patch(tiny, 0, 3)
-    patch = dataclasses.replace(patch, input=dataclasses.replace(patch.input, size=64))
-    with pytest.raises(MismatchError, match="another input size"):
-        runtime.add(patch)
-
-
 def test_tensors_the_graph_does_not_take_are_refused(runtime: Runtime, tiny: Backbone) -> None:
     patch = make_patch(tiny, 0, 3)
     shorter = {**patch.tensors, "scale": patch.tensors["scale"][:-1]}

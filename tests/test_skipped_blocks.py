@@ -47,7 +47,9 @@ def baked(graph: Graph, backbone: Backbone, skip: np.ndarray) -> tuple[Model, np
     """A model that skips blocks, and what numpy answers for the same pictures."""
     values, images = values_of(backbone, skip=skip), plans.pictures(backbone)
     exact = np.concatenate([reference.logits(backbone, values, image[None]) for image in images])
-    return FORMATS[graph.format].bake_model(graph, values, reference.ranges(backbone, values, images)), exact
+    return FORMATS[graph.format].bake_model(
+        graph, values, reference.ranges(backbone, values, images), graph.input.size
+    ), exact
 
 
 def subsets(count: int) -> list[np.ndarray]:
@@ -131,7 +133,7 @@ def test_a_file_of_its_own_holds_nothing_of_a_skipped_block(
     for precision in PRECISIONS:
         graph = graph_file.parse(hand_made_graphs[kind, precision], "the exported graph")
         values = hand_made.values(task) | {"skip": np.array([True, False, True])}
-        model = FORMATS[kind].bake_model(graph, values, reference.ranges(hand_made, values, images))
+        model = FORMATS[kind].bake_model(graph, values, reference.ranges(hand_made, values, images), graph.input.size)
         data = {"tflite": standard._tflite, "onnx": standard._onnx}[kind](model, task)
         np.testing.assert_array_equal(answers(Model(data), kind, images), answers(model, kind, images))
         if kind == "onnx":
@@ -169,7 +171,9 @@ def test_a_task_that_skips_other_blocks_is_refused(
     graph = graph_file.parse(hand_made_graphs[kind, "fp32"], "the exported graph")
     for count in (1, 4):
         with pytest.raises(ValueError, match="argument"):
-            FORMATS[kind].bake_model(graph, values_of(hand_made, skip=np.ones(count, bool)), np.zeros((0, 2)))
+            FORMATS[kind].bake_model(
+                graph, values_of(hand_made, skip=np.ones(count, bool)), np.zeros((0, 2)), graph.input.size
+            )
 
 
 def test_the_document_says_which_sites_each_block_has(
@@ -306,7 +310,7 @@ def test_graphs_from_before_blocks_could_be_skipped_are_read_and_baked(
     assert graph.document["residuals"] == []
     values, images = values_of(hand_made), plans.pictures(hand_made)
     exact = np.concatenate([reference.logits(hand_made, values, image[None]) for image in images])
-    model = FORMATS[kind].bake_model(graph, values, np.zeros((0, 2)))
+    model = FORMATS[kind].bake_model(graph, values, np.zeros((0, 2)), graph.input.size)
     with pytest.raises(MismatchError, match="Export the graph again"):
         fit(graph, make_patch(hand_made, 0, 3, kinds="policy"), None)
     require_near(answers(model, kind, images), exact, "fp32")

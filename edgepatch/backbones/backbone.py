@@ -80,6 +80,21 @@ class Backbone:
             digest.update(np.ascontiguousarray(value, "<f4").tobytes())
         return digest.hexdigest()
 
+    def at(self, size: int) -> Backbone:
+        """The same backbone, by its id too, for pictures of another size.
+
+        Raises:
+            UsageError: the network cannot be built for it, or it is out of the range of `imaging.SIZES`.
+        """
+        if size == self.input.size:
+            return self
+        try:
+            resized = dataclasses.replace(self.input, size=size)
+            self.plan.sides(size)
+        except ValueError as error:
+            raise UsageError(f"the input cannot be built: {error}", field="--size", got=size) from error
+        return dataclasses.replace(self, input=resized)
+
     def part(self, site: Site, part: str) -> np.ndarray:
         """A site's `kernel`, `gamma`, `beta`, `mean` or `variance`; of one without a batch norm, those of the identity
         and its bias as `beta`.

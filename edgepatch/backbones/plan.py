@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 from edgepatch.errors import UsageError
+from edgepatch.imaging import SIZES
 
 PADDINGS = ("same", "symmetric")
 # which sites a patch may be confined to: fewer are smaller, and cheaper to bind
@@ -154,11 +155,14 @@ class Plan:
         """Side, in pixels, of each node's output for an image of `size`.
 
         Raises:
-            ValueError: the image is too small for a convolution without padding.
+            ValueError: the image is too small for a convolution without padding, or a sum's or product's terms come
+                out at odds.
         """
         found: list[int] = []
-        for node in self.nodes:
+        for number, node in enumerate(self.nodes):
             sources = [size if index == IMAGE else found[index] for index in node.inputs]
+            if len(sources) == 2 and sources[1] != (sources[0] if node.op == "add" else 1):
+                raise ValueError(f"node {number}: {node.op} of {sources[0]} and {sources[1]} pixels")
             side = 1 if node.op == "mean" else sources[0]
             if node.site:
                 around = self.pads(node.site, side)
@@ -172,9 +176,25 @@ class Plan:
         """Zeros before and behind each axis of what a site sees, `side` pixels wide."""
         return site.pads or pads(side, site.kernel[0], site.stride, self.padding)
 
-    def same(self, site: Site, side: int) -> bool:
-        """Whether these are the zeros that TensorFlow's own `same` puts there."""
-        return self.pads(site, side) == pads(side, site.kernel[0], site.stride, "same")
+    def same(self, site: Site) -> bool:
+        """Whether these are the zeros that TensorFlow's own `same` puts there, however wide what the site sees is."""
+        sides = range(1, site.stride + 1)  # beyond, its rule repeats itself
+        return all(self.pads(site, side) == pads(side, site.kernel[0], site.stride, "same") for side in sides)
+
+    def sizes(self, size: int) -> tuple[int, int]:
+        """The smallest and the largest input size of those around `size` that the network can all be built for."""
+        low = high = size
+        while low > SIZES[0] and self._fits(low - 1):
+            low -= 1
+        while high < SIZES[1] and self._fits(high + 1):
+            high += 1
+        return low, high
+
+    def _fits(self, size: int) -> bool:
+        try:
+            return bool(self.sides(size))
+        except ValueError:
+            return False
 
     def table(self) -> list[dict[str, Any]]:
         """The site table that graphs carry and `inspect` shows."""

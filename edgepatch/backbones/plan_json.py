@@ -53,7 +53,7 @@ def from_json(value: Any, size: int, padding: str) -> tuple[Node, ...]:
     for node in nodes:
         if node.site:
             claim(node.site.name, taken)
-    _check_sides(nodes, size, padding)
+    Plan("", 1.0, padding, 0.0, tuple(nodes)).sides(size)
     return tuple(nodes)
 
 
@@ -136,12 +136,3 @@ def _numbers(value: Any, name: str, count: int, low: int, high: int) -> tuple[in
     if not whole or not all(low <= number <= high for number in value):
         raise ValueError(f"{name} is {str(value)[:40]}, not {count} whole numbers from {low} to {high}")
     return tuple(value)
-
-
-def _check_sides(nodes: list[Node], size: int, padding: str) -> None:
-    sides = Plan("", 1.0, padding, 0.0, tuple(nodes)).sides(size)
-    for number, node in enumerate(nodes):
-        if len(node.inputs) == 2:
-            one, other = (sides[source] for source in node.inputs)
-            if other != (one if node.op == "add" else 1):
-                raise ValueError(f"node {number}: {node.op} of {one} and {other} pixels")

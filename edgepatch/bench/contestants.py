@@ -64,9 +64,8 @@ class Contestant:
         """What the engine opens: read from disk if dedicated, made of the graph in memory otherwise."""
         if isinstance(self.what, Dedicated):
             return Model(files.read(self.what.path, limit=graph_file.MAX_BYTES))
-        if self.mode == "bind":
-            return baking.bind_model(self.what.graph)
-        return baking.bake(self.what.graph, self.what.fitted[task % len(self.what.fitted)])
+        make = baking.bind_model if self.mode == "bind" else baking.bake
+        return make(self.what.graph, self.what.fitted[task % len(self.what.fitted)])
 
     def inputs(self, task: int) -> dict[str, np.ndarray]:
         """What a task binds; nothing unless it is bound."""
@@ -128,7 +127,7 @@ def plan(
         names: of engines; by default all that are installed and run one of the graphs.
 
     Raises:
-        UsageError: no such file or engine, or two patches of one task.
+        UsageError: no such file or engine, or two patches of one task or of two input sizes.
         BadFileError: a file is damaged, or a dedicated model is of no graph's format or does not run.
         MismatchError: a patch does not fit a graph.
         MissingPackageError: no engine, or not the one named, is installed.
@@ -140,6 +139,15 @@ def plan(
         if patch.task in tasks:
             raise UsageError("two patches are of the same task", file=path, field="task", got=patch.task)
         tasks.append(patch.task)
+        if patch.input.size != (size := loaded[0][1].input.size):
+            raise UsageError(
+                "two patches are of different input sizes, whose figures cannot be compared",
+                file=path,
+                field="input.size",
+                got=patch.input.size,
+                expected=size,
+                mend="Measure them one after the other.",
+            )
     shared = [
         Shared(path, graph, tuple(fitting.fit(graph, patch, file) for file, patch in loaded)) for path, graph in read
     ]

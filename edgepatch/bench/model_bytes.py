@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import math
 import struct
 
 from edgepatch.runtime.formats import flatbuffer as fb
-from edgepatch.runtime.formats import protobuf
+from edgepatch.runtime.formats import onnx, protobuf
 from edgepatch.runtime.formats.flatbuffer import Table
 from edgepatch.runtime.model import Model
 
@@ -36,8 +35,8 @@ def precision(data: bytes, kind: str) -> str | None:
 
 
 def standalone(model: Model) -> bytes:
-    """A baked model as one file: the weights that ONNX Runtime was to be given beside it are put among its bytes."""
-    return protobuf.with_initializers(model.data, model.tensors, inline=math.inf)[0]
+    """A baked model as one file."""
+    return onnx.whole(model) if model.tensors else model.data
 
 
 def _tflite(data: bytes) -> tuple[collections.Counter[str], bool]:

@@ -20,8 +20,8 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
     """Measure the activations of a patch of BACKBONE on the images of DATA, for graphs that compute in int8.
 
     Training does this already; patches from elsewhere need it. DATA is any folder of images like those the task will
-    see: classes do not matter, and of a folder with train/ that is taken. Nothing else in the patch changes but its
-    version, which grows by one.
+    see: classes do not matter, and of a folder with train/ that is taken. A patch without statistics of its features,
+    which enrolling needs, is given them. Nothing else in the patch changes but its version, which grows by one.
 
     \b
     edgepatch calibrate mobilenet.backbone photos/ --patch flowers.epatch
@@ -30,7 +30,7 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
     from edgepatch import blob
     from edgepatch.backbones import backbone as backbone_files
     from edgepatch.data import folder, pictures
-    from edgepatch.errors import MismatchError, UsageError
+    from edgepatch.errors import UsageError
     from edgepatch.progress import Terminal
 
     if out is not None:
@@ -39,25 +39,20 @@ def command(backbone: str, data: str, patch: str, out: str | None, seed: int, as
         raise UsageError("is out of range", field="--seed", got=seed, expected="0 or more")
     source, task = backbone_files.read(backbone), blob.read(patch)
     source.require_own(task, patch)
-    if task.input.size != source.input.size:
-        raise MismatchError(
-            "was trained for another input size",
-            file=patch,
-            field="input.size",
-            got=task.input.size,
-            expected=source.input.size,
-            mend="Name the backbone it was trained on.",
-        )
     found = folder.anything(data)
     framework("tensorflow", why="calibrating")
-    from edgepatch.training import calibration
+    from edgepatch.backbones import network
+    from edgepatch.training import calibration, statistics
 
     chosen = folder.sample(found, calibration.IMAGES, seed=seed)
     looked_at = pictures.load(chosen, task.input, Terminal())
-    ranges = calibration.calibrate(source, task, looked_at.pixels, seed=seed)
+    sized = source.at(task.input.size)
+    ranges = calibration.calibrate(sized, task, looked_at.pixels, seed=seed)
     target = patch if out is None else out
     version = max(task.version + 1, blob.next_version(target, task.task))
-    size = blob.write(dataclasses.replace(task, ranges=ranges, version=version), target)
+    # those it has also say which classes were enrolled
+    known = task.statistics or statistics.of(task, sized, network.deployment_form(sized), looked_at.pixels)
+    size = blob.write(dataclasses.replace(task, ranges=ranges, statistics=known, version=version), target)
     document = {
         "patch": target,
         "task": task.task,

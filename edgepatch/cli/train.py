@@ -48,6 +48,13 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20}
     show_default="fp16; with --budget both are tried",
     help="How values are stored; int8 takes less than half the space.",
 )
+@click.option(
+    "--size",
+    "pixels",
+    type=int,
+    help="Side of the task's pictures for the network, from 16 to 1024, whatever its graph's is; by default the "
+    "backbone's. Smaller is faster, larger sees more.",
+)
 @click.option("--resize", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
 @click.option("--batch", type=int, help="Images a step.")
 @click.option("--learning-rate", type=float, help="Peak of the joint phase.")
@@ -75,6 +82,7 @@ def command(
     epochs: int | None,
     seed: int,
     codec: str | None,
+    pixels: int | None,
     as_json: bool,
     no_flips: bool,
     val: str | None,
@@ -100,6 +108,7 @@ def command(
     \b
     edgepatch train mobilenet.backbone photos/ --patch scale_bias --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --out flowers.epatch --epochs 20 --val more-photos/
+    edgepatch train mobilenet.backbone photos/ --size 160 --out flowers-160.epatch
     edgepatch train mobilenet.backbone photos/ --patch scale_bias@project --codec int8 --out small.epatch
     edgepatch train mobilenet.backbone photos/ --patch bottom:3 --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --patch scale_bias+policy --share birds.epatch --out fast.epatch
@@ -131,6 +140,8 @@ def command(
         "share": share,
     }
     own = files.read(backbone)
+    if pixels is not None:
+        own = own.at(pixels)
     if limit is None:
         result = trainer.train(
             own, data, "scale_bias" if kinds is None else kinds, out, codec=codec or "fp16", **options
@@ -150,7 +161,8 @@ def command(
     text += f"report: {result.path.with_suffix('.json')}, {result.path.with_suffix('.png')}"
     if limit is not None:
         text = f"{frontier(report)}\n\n{text}\nfrontier: {result.path.with_suffix('.frontier.png')}"
-    show({name: value for name, value in report.items() if name != "confusion"}, text, as_json)
+    document = {name: value for name, value in report.items() if name != "confusion"}
+    show({**document, "size": own.input.size}, text, as_json)
 
 
 def frontier(report: dict[str, Any]) -> str:

@@ -1,11 +1,13 @@
-"""Models an engine opens, made of a shared graph; and the baked ones kept open within a budget of memory."""
+"""Models an engine opens, made of a shared graph; the bound ones, and the baked ones within a budget of memory."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,83 @@ from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
 
 
-def bind_model(graph: Graph) -> Model:
-    """The form that takes a patch as inputs: what a graph that has it is laid out for."""
-    return Model(graph.data)
+def bind_model(graph: Graph, fitted: Fitted) -> Model:
+    """The form that takes a patch as inputs, for images of the patch's size: the graph itself where that is its own.
+
+    Raises:
+        BadFileError: the graph cannot be laid out for that size, whatever it says.
+    """
+    with _forgeries(f"laid out for {fitted.size} pixels", "sizes"):
+        return FORMATS[graph.format].bind_model(graph, fitted.size)
 
 
 def bake(graph: Graph, fitted: Fitted) -> Model:
-    """A dedicated model of one task: the patch written into the constants of a copy of the graph.
+    """A dedicated model of one task: the patch written into the constants of a copy of the graph, and its size.
 
     Raises:
         BadFileError: the bake table leads out of the file, or into itself.
     """
+    with _forgeries("baked", "bake"):
+        return FORMATS[graph.format].bake_model(graph, fitted.values, fitted.ranges, fitted.size)
+
+
+@contextlib.contextmanager
+def _forgeries(done: str, field: str) -> Iterator[None]:
+    """What comes of a graph that was forged beyond our checks, as an error of ours."""
     try:
-        return FORMATS[graph.format].bake_model(graph, fitted.values, fitted.ranges)
-    except (ValueError, TypeError, KeyError, IndexError, struct.error) as error:  # a table forged beyond our checks
-        raise BadFileError(f"the graph cannot be baked: {error}", field="bake") from error
+        yield
+    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, struct.error) as error:
+        raise BadFileError(f"the graph cannot be {done}: {error}", field=field) from error
+
+
+class Bound:
+    """The bound form for one input size: opened by the first task of that size, and kept.
+
+    Threads take turns; one that comes after it was closed gets no answer.
+    """
+
+    def __init__(self, engine: str, threads: int, graph: Graph) -> None:
+        self._name, self._threads, self._graph = engine, threads, graph
+        self._lock = threading.Lock()
+        self._closed = False
+        self._engine: Any = None
+        self._fitted: Fitted | None = None
+
+    def use(self, fitted: Fitted) -> bool:
+        """Bind a patch unless it is bound already; False when closed.
+
+        Raises:
+            BadFileError, MismatchError: the engine refuses the graph or the patch.
+        """
+        with self._lock:
+            return self._bind(fitted)
+
+    def run(self, fitted: Fitted, image: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Outputs of a patch by name, or None when closed; raises as `use` does."""
+        with self._lock:
+            if not self._bind(fitted):
+                return None
+            with engines.refusals(self._name, fitted.patch.task):
+                return self._engine.run(image)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._engine is not None:
+                self._engine.close()
+            self._engine = self._fitted = None
+
+    def _bind(self, fitted: Fitted) -> bool:
+        if self._closed:
+            return False
+        if self._engine is None:
+            self._engine = open_model(self._name, bind_model(self._graph, fitted), self._threads)
+        if self._fitted is not fitted:
+            self._fitted = None  # should binding fail half-way, nothing is taken for bound
+            with engines.refusals(self._name, fitted.patch.task):
+                self._engine.bind(fitted.inputs)
+            self._fitted = fitted
+        return True
 
 
 class Baked:
@@ -48,7 +112,7 @@ class Baked:
         self.nbytes = footprint(model, graph)
         self.task, self._name = task, engine
         self._lock = threading.Lock()
-        self._engine: Any = open_model(engine, model, threads, graph.input.size)
+        self._engine: Any = open_model(engine, model, threads)
         try:
             with engines.refusals(engine, task):
                 self._engine.bind({})
@@ -69,13 +133,13 @@ class Baked:
             self._engine = None
 
 
-def open_model(engine: str, model: Model, threads: int, size: int) -> Any:
+def open_model(engine: str, model: Model, threads: int) -> Any:
     """A model of a shared graph, open.
 
     Raises:
         BadFileError: the engine refuses it, or it takes other images than the graph's document says.
     """
-    opened = engines.start(engine, model, threads)
+    opened, size = engines.start(engine, model, threads), model.size
     if opened.image_shape != (1, size, size, 3) or opened.image_type != np.float32:
         got = f"{opened.image_type} {opened.image_shape}"
         opened.close()
@@ -89,11 +153,11 @@ def footprint(model: Model, graph: Graph) -> int:
     """Bytes that a baked model keeps resident, estimated: its own, what the interpreter packs of it, activations.
 
     The figures are fitted to what MobileNetV2 keeps in each precision (docs/benchmarks.md): packed weights are float32
-    unless the graph computes in int8, and then padded; activations grow with the image.
+    unless the graph computes in int8, and then padded; activations grow with the task's images.
     """
     weights = sum(math.prod(site["kernel"]) for site in graph.document["sites"])
     width = 2 if graph.precision == "int8" else 4
-    activations = 12 * graph.input.size**2 * 3 * (1 if graph.precision == "int8" else 4)
+    activations = 12 * (model.size or graph.input.size) ** 2 * 3 * (1 if graph.precision == "int8" else 4)
     if graph.format == "onnx":  # its arena grows by doubling
         activations = 2 * activations + 2_000_000
     return model.nbytes + width * weights + activations

@@ -34,6 +34,11 @@ class Fitted:
     kept: Tensors | None
 
     @property
+    def size(self) -> int:
+        """Side of its images in pixels, at which it runs."""
+        return self.patch.input.size
+
+    @property
     def values(self) -> Tensors:
         """What is baked, as `codec.decode` gives it."""
         return codec.decode(self.patch, self.trunk) if self.kept is None else self.kept
@@ -43,8 +48,8 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
     """A patch's values for a graph.
 
     Raises:
-        MismatchError: the patch is of another backbone, for another input size or other sites, has tensors the graph
-            does not take, or lacks the activation ranges of a fully quantised graph.
+        MismatchError: the patch is of another backbone, for an input size that the graph does not take or for other
+            sites, has tensors the graph does not take, or lacks the activation ranges of a fully quantised graph.
     """
 
     def mismatch(message: str, field: str, got: object, expected: object, mend: str | None = None) -> MismatchError:
@@ -58,13 +63,15 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
             graph.backbone_id,
             "Export a graph of the backbone it was trained on, or train it on this one.",
         )
-    if patch.input.size != graph.input.size:
+    low, high = graph.document["sizes"]
+    if not low <= patch.input.size <= high:
         raise mismatch(
-            "was trained for another input size",
+            "was trained for another input size than the graph takes",
             "input.size",
             patch.input.size,
-            graph.input.size,
-            "Export a graph of a backbone created with its --size.",
+            f"{low} to {high}" if low < high else low,
+            "If an older edgepatch exported the graph, export it again: it then takes every size that the network "
+            f"can be built for. Otherwise: edgepatch train BACKBONE DATA --size {graph.input.size} --out FILE.epatch",
         )
     shapes = codec.check(patch, graph.trunk, file)
     rows = graph.document["sites"]

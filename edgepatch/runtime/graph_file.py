@@ -21,10 +21,10 @@ import numpy as np
 from edgepatch import container, files
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError
-from edgepatch.imaging import Preprocessing
+from edgepatch.imaging import SIZES, Preprocessing
 from edgepatch.runtime.folding import STORED, own_kernel, stored_as
 from edgepatch.runtime.formats import FORMATS, KEY, format_of
-from edgepatch.runtime.formats.flatbuffer import Edit, splice
+from edgepatch.runtime.formats.flatbuffer import View, splice
 from edgepatch.trunk import CHANNELS, Trunk
 
 FORMAT = 1
@@ -40,6 +40,7 @@ _FIELDS = {
     "forms": list,
     "placement": str,
     "input": dict,
+    "sizes": list,
     "sites": list,
     "residuals": list,
     "inputs": dict,
@@ -59,10 +60,10 @@ class Graph:
         data: the bytes of the file, laid out for its first form.
         format: `tflite` or `onnx`.
         document: what it says of itself.
-        input: how the backbone's own pictures are prepared; the size is the graph's.
+        input: how the backbone's own pictures are prepared; the size is the one that the file is laid out for.
         inputs: shape of each patch input by name; None where any length will do.
         tensors: the backbone's own `scale` and `bias` of all sites, and what the precision and the format need.
-        views: for each form, the edits that leave it alone to be seen.
+        views: each form alone.
     """
 
     data: bytes
@@ -71,7 +72,7 @@ class Graph:
     input: Preprocessing
     inputs: dict[str, tuple[int | None, ...]]
     tensors: Tensors
-    views: dict[str, list[Edit]]
+    views: dict[str, View]
 
     @property
     def backbone_id(self) -> str:
@@ -156,7 +157,9 @@ def parse(data: bytes, file: object) -> Graph:
     except ValueError as error:
         raise BadFileError(f"has broken metadata: {error}", file=file, field=f"metadata {KEY}") from error
     document, tensors = container.parse(packed, file)
-    document.setdefault("residuals", [])  # of graphs that were exported before tasks could skip blocks
+    # absent from graphs that were exported before tasks could skip blocks, or had sizes of their own
+    document.setdefault("residuals", [])
+    document.setdefault("sizes", [])
     container.check_document(document, "graph", FORMAT, _FIELDS, file)
     if (digest := hash_around(data, span)) != document["graph_sha256"]:
         raise BadFileError(
@@ -169,9 +172,10 @@ def parse(data: bytes, file: object) -> Graph:
         )
     try:
         preprocessing = Preprocessing.from_json(document["input"])
+        document["sizes"] = _sizes(document["sizes"] or [preprocessing.size] * 2, preprocessing.size)
         inputs = _check_document(document, tensors, kind)
         views = {form: FORMATS[kind].view(data, form) for form in document["forms"]}
-        first = views[document["forms"][0]]
+        first = views[document["forms"][0]].edits
         seen = splice(data, first) if first else data
     except _BROKEN as error:
         raise BadFileError(f"has a broken document: {error}", file=file, field="input, inputs or sites") from error
@@ -200,6 +204,14 @@ def hash_around(data: bytes, span: tuple[int, int]) -> str:
     digest = hashlib.sha256(memoryview(data)[: span[0]])
     digest.update(memoryview(data)[span[1] :])
     return digest.hexdigest()
+
+
+def _sizes(sizes: list[Any], own: int) -> list[int]:
+    """The smallest and the largest input size that a graph takes, around its own."""
+    low, high = sizes
+    if type(low) is not int or type(high) is not int or not SIZES[0] <= low <= own <= high <= SIZES[1]:
+        raise ValueError(f"the sizes are {sizes!r}, not two around {own} from {SIZES[0]} to {SIZES[1]}")
+    return [low, high]
 
 
 def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> dict[str, tuple[int | None, ...]]:

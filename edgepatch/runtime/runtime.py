@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType, TracebackType
 from typing import Any
@@ -15,7 +16,7 @@ from edgepatch import blob
 from edgepatch.blob import Patch
 from edgepatch.errors import MismatchError, UsageError
 from edgepatch.runtime import baking, engines, fitting, graph_file, heads
-from edgepatch.runtime.baking import Baked, Residents
+from edgepatch.runtime.baking import Baked, Bound, Residents
 from edgepatch.runtime.fitting import Fitted
 
 MODES = ("auto", "bind", "bake")
@@ -43,7 +44,9 @@ class _Loaded:
 class Runtime:
     """Runs any task of a backbone through one shared graph.
 
-    Any thread may call any method. A prediction runs wholly under one task.
+    Any thread may call any method. A prediction runs wholly under one task. A task runs at the input size that its
+    patch was trained for: bound tasks of one size share an interpreter, which the first of them opens; it stays until
+    another is opened while no task of its size is loaded.
 
     Args:
         graph: a shared .tflite or .onnx.
@@ -97,15 +100,13 @@ class Runtime:
         self.mode, self.engine, self.threads = mode, engines.choose(self._graph, engine), threads
         engines.load(self.engine)
         self._lock = threading.RLock()  # of everything below but running models
-        self._bind_lock = threading.Lock()  # of the bound model
         self._bake_lock = threading.Lock()  # one model is baked at a time
         self._residents = Residents(int(memory_mb * 1e6))
         self._baker: ThreadPoolExecutor | None = None
-        self._engine: engines.Engine | None = None
+        self._bounds: dict[int, Bound] = {}  # by input size
         self._closed = False
         self._loaded: dict[str, _Loaded] = {}
         self._task: str | None = None
-        self._bound: _Loaded | None = None
 
     @property
     def backbone_id(self) -> str:
@@ -185,8 +186,8 @@ class Runtime:
         if baked is None and self._must_bake(loaded):
             self._bake(loaded)
         elif baked is None:
-            with self._bind_lock:
-                self._bind(loaded)
+            while not self._bound(loaded).use(loaded.fitted):
+                pass  # it was let go between being found and being bound
         with self._lock:
             self._task = self._find(task).patch.task
 
@@ -250,12 +251,9 @@ class Runtime:
         if baker is not None:
             baker.shutdown(wait=True)  # what is queued ends at once, for the runtime is closed
         with self._lock:
-            gone = self._residents.clear()
-        _close(gone)
-        with self._bind_lock:
-            if self._engine is not None:
-                self._engine.close()
-            self._engine = self._bound = None
+            baked, bound = self._residents.clear(), list(self._bounds.values())
+            self._bounds.clear()
+        _close([*baked, *bound])
 
     def __enter__(self) -> Runtime:
         return self
@@ -285,18 +283,14 @@ class Runtime:
                 baked = self._residents.get(loaded.patch.task) if self._is_current(loaded) else None
             if baked is None and self._must_bake(loaded):
                 baked = self._bake(loaded)
-            if baked is None:
-                return self._run_bound(loaded, image)
-            if (outputs := baked.run(image)) is not None:
+            outputs = self._run_bound(loaded, image) if baked is None else baked.run(image)
+            if outputs is not None:
                 return outputs
             # it was let go between being found and being run
 
-    def _run_bound(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray]:
-        with self._bind_lock:
-            engine = self._bind(loaded)
-            with engines.refusals(self.engine, loaded.patch.task):
-                outputs = engine.run(image)
-        if self.mode == "auto":
+    def _run_bound(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray] | None:
+        outputs = self._bound(loaded).run(loaded.fitted, image)
+        if outputs is not None and self.mode == "auto":
             with self._lock:
                 loaded.answers += 1
                 if loaded.answers >= loaded.patience and loaded.job is None and not self._closed:
@@ -304,19 +298,18 @@ class Runtime:
                     loaded.job = self._baker.submit(self._promote, loaded)
         return outputs
 
-    def _bind(self, loaded: _Loaded) -> engines.Engine:
-        """Bind a patch unless it is bound already. The lock of the bound model is held."""
-        self._refuse_closed()
-        if self._engine is None:
-            model, size = baking.bind_model(self._graph), self._graph.input.size
-            self._engine = baking.open_model(self.engine, model, self.threads, size)
-        if self._bound is not loaded:
-            self._bound = None  # should binding fail half-way, nothing is taken for bound
-            assert loaded.fitted.inputs is not None
-            with engines.refusals(self.engine, loaded.patch.task):
-                self._engine.bind(loaded.fitted.inputs)
-            self._bound = loaded
-        return self._engine
+    def _bound(self, loaded: _Loaded) -> Bound:
+        """The bound form for a task's input size. A new one takes the place of those that no loaded task has."""
+        size, gone = loaded.fitted.size, []
+        with self._lock:
+            self._refuse_closed()
+            if size not in self._bounds:
+                sizes = {other.fitted.size for other in self._loaded.values()}
+                gone = [self._bounds.pop(idle) for idle in self._bounds.keys() - sizes]
+                self._bounds[size] = Bound(self.engine, self.threads, self._graph)
+            bound = self._bounds[size]
+        _close(gone)
+        return bound
 
     def _promote(self, loaded: _Loaded) -> None:
         """Bake in the background; whatever goes wrong, the task stays bound."""
@@ -367,7 +360,7 @@ class Runtime:
             raise UsageError("the runtime is closed")
 
 
-def _close(gone: list[Baked]) -> None:
+def _close(gone: Sequence[Baked | Bound]) -> None:
     """Close models, outside any lock but their own: one may be running."""
     for baked in gone:
         baked.close()

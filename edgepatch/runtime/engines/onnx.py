@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepatch.errors import BadFileError, require
 from edgepatch.runtime.formats import protobuf
+from edgepatch.runtime.formats.onnx import SIDE
 from edgepatch.runtime.model import Model
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
@@ -62,6 +63,8 @@ def start(name: str, model: Model, threads: int) -> OnnxRuntime:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if model.size is not None:  # known at once, it costs nothing; found at every run, it would
+        options.add_free_dimension_override_by_name(SIDE, model.size)
     try:
         data, beside = protobuf.with_initializers(model.data, model.tensors)
         if beside:

@@ -1,7 +1,8 @@
 """The two file formats of a shared graph, one module each with the same functions.
 
 `find` (where edgepatch's container stands), `pack` and `unpack` (how it stands there), `view` (one form alone),
-`locate` (the bake table: where everything stands that a task changes), `bake_model` (a task's model, for an engine).
+`locate` (the bake table: where everything stands that a task changes), `bind_model` and `bake_model` (the two forms for
+images of some size, for an engine; the latter of a task).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Collection, Iterable
 
@@ -10,7 +11,8 @@ MODEL_CODES, MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 
 SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
 TENSOR_SHAPE, TENSOR_TYPE, TENSOR_BUFFER, TENSOR_QUANTIZATION = 0, 1, 2, 4
 QUANTIZATION_SCALE, QUANTIZATION_ZERO_POINT = 2, 3
-OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS = 0, 1, 2
+OPERATOR_CODE, OPERATOR_INPUTS, OPERATOR_OUTPUTS, OPERATOR_KIND, OPERATOR_OPTIONS = 0, 1, 2, 3, 4
+CONVOLUTION_PADDING, CONVOLUTION_STRIDE = 0, 1  # of a depthwise one's options, too
 SIGNATURE_KEY, SIGNATURE_SUBGRAPH = 2, 4
 METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
@@ -20,6 +22,20 @@ ALIGNMENT = 16  # of a buffer's data: the schema's own rule
 
 Span = tuple[int, int]
 Edit = tuple[int, bytes | memoryview]  # where, and the bytes that go there in place of as many
+Vector = tuple[int, bytes, int]  # the place of a field, the bytes it is to be pointed at, and how many items they are
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One form of a graph alone.
+
+    Attributes:
+        edits: those that leave nothing else to be seen.
+        subgraph: where its subgraph stands in a .tflite.
+    """
+
+    edits: list[Edit]
+    subgraph: int = 0
 
 
 class Table:
@@ -89,6 +105,13 @@ class Table:
             raise ValueError("a vector longer than the file")
         return begin, end
 
+    def vector(self, field: int, width: int = 1) -> Span:
+        """As `span`, for one that must be there."""
+        span = self.span(field, width)
+        if span is None:
+            raise ValueError(f"field {field} is absent")
+        return span
+
 
 def root(data: bytes) -> Table:
     """The Model table of a .tflite."""
@@ -145,14 +168,14 @@ def forget_codes(data: bytes, used: Collection[int]) -> list[Edit]:
     return [(slot, struct.pack("<I", other - slot)) for slot in idle if other > slot]
 
 
-def point(end: int, vectors: Iterable[tuple[int, bytes, int]]) -> tuple[list[Edit], bytes]:
+def point(end: int, vectors: Iterable[Vector]) -> tuple[list[Edit], bytes]:
     """Edits that point fields at vectors behind the end of a file, and those vectors.
 
     Offsets point forward only, so what does not fit its old place goes to the end.
 
     Args:
         end: length of the file.
-        vectors: for each the place of the field, the bytes, and how many items they are.
+        vectors: what is put there, and the fields' places.
     """
     edits: list[Edit] = []
     tail = bytearray()

@@ -7,6 +7,7 @@ ONNX Runtime takes as external data, so that every convolution is as constant as
 from __future__ import annotations
 
 import base64
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy as np
 from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import protobuf, rows
-from edgepatch.runtime.formats.flatbuffer import KEY, Edit
+from edgepatch.runtime.formats.flatbuffer import KEY, View
 from edgepatch.runtime.formats.protobuf import Span
 from edgepatch.runtime.model import Model
 
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
+
+SIDE = "side"  # what the image's height and width are called, which the file leaves open
 
 
 def find(data: bytes) -> Span | None:
@@ -67,12 +70,17 @@ def _blocks(document: dict[str, Any], tensors: Tensors) -> list[dict[str, Any]]:
     return [{"nodes": [block.begin, block.end], "entry": block.entry, "join": block.join} for block in found]
 
 
-def view(data: bytes, form: str) -> list[Edit]:
+def view(data: bytes, form: str) -> View:
     """No edits: each form is a graph of its own."""
-    return []
+    return View([])
 
 
-def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
+def bind_model(graph: Graph, size: int) -> Model:
+    """The form `bind` for images of a size: see `baking.bind_model`."""
+    return Model(graph.data, size=size)
+
+
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
     tensors: Tensors = {}
@@ -95,10 +103,17 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
         tensors[f"{name}/zero_point"] = np.array(folded.zero_points[number] + 128, np.uint8)  # activations are unsigned
     gone, instead = rows.skipped(table["residuals"], values)
     if not gone:
-        return Model(graph.skeleton, tensors)
+        return Model(graph.skeleton, tensors, size)
     left_out = {number for row in gone for number in range(*row["nodes"])}
     skeleton, read = protobuf.without_nodes(graph.skeleton, left_out, instead)
-    return Model(skeleton, {name: value for name, value in tensors.items() if name in read})
+    return Model(skeleton, {name: value for name, value in tensors.items() if name in read}, size)
+
+
+def whole(model: Model) -> bytes:
+    """A baked model as one file: what a session is given beside it, the size and weights, is put into it."""
+    assert model.size is not None
+    data = protobuf.with_dimension(model.data, SIDE, model.size)
+    return protobuf.with_initializers(data, model.tensors, inline=math.inf)[0]
 
 
 def _quantised(name: str, scale: np.ndarray, input_scale: np.float32) -> Tensors:

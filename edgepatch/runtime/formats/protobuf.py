@@ -16,6 +16,8 @@ ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 NODE_INPUT, NODE_OUTPUT = 1, 2
 VALUE_NAME = 1  # ValueInfoProto
+DIMENSIONS = (MODEL_GRAPH, GRAPH_INPUT, 2, 1, 2, 1)  # from a model to its inputs', their type's, tensor's, shape's ones
+DIMENSION_VALUE, DIMENSION_NAME = 1, 2
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 EXTERNAL = 1  # TensorProto.DataLocation
 TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
@@ -122,6 +124,27 @@ def without_nodes(model: bytes, left_out: Collection[int], renamed: Mapping[str,
         return _rewritten(content, of_graph) if field == MODEL_GRAPH else content
 
     return _rewritten(model, of_model), read
+
+
+def with_dimension(model: bytes, name: str, value: int) -> bytes:
+    """A model whose inputs have a dimension of this name set to a value.
+
+    Raises:
+        ValueError, IndexError: it is none.
+    """
+    left_open = _field(DIMENSION_NAME, name.encode())
+
+    def below(path: tuple[int, ...]) -> Callable[[int, bytes], bytes]:
+        def change(field: int, content: bytes) -> bytes:
+            if field != path[0]:
+                return content
+            if len(path) > 1:
+                return _rewritten(content, below(path[1:]))
+            return _number(DIMENSION_VALUE, value) if content == left_open else content
+
+        return change
+
+    return _rewritten(model, below(DIMENSIONS))
 
 
 def _rewritten(message: bytes, change: Callable[[int, bytes], bytes | None]) -> bytes:

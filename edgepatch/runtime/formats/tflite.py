@@ -15,8 +15,8 @@ import numpy as np
 from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import flatbuffer as fb
-from edgepatch.runtime.formats import rows
-from edgepatch.runtime.formats.flatbuffer import Edit, Span, Table
+from edgepatch.runtime.formats import rows, sizing
+from edgepatch.runtime.formats.flatbuffer import Edit, Span, Table, Vector, View
 from edgepatch.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -178,15 +178,28 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
     }
 
 
-def view(data: bytes, form: str) -> list[Edit]:
-    """Edits that leave one form alone to be seen."""
-    return fb.keep(data, form)
+def view(data: bytes, form: str) -> View:
+    """One form alone."""
+    return View(fb.keep(data, form), fb.subgraph(data, form).position)
 
 
-def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
+def bind_model(graph: Graph, size: int) -> Model:
+    """The form `bind` for images of a size: see `baking.bind_model`."""
+    if size == graph.input.size:
+        return Model(graph.data, size=size)
+    edits, vectors = sizing.layout(graph, "bind", size)
+    pointed, behind = fb.point(len(graph.data), vectors)
+    return Model(fb.splice(graph.data, [*edits, *pointed], behind), size=size)
+
+
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
-    edits: list[Edit] = [*graph.views["bake"], *_cut(graph, values)]
+    edits: list[Edit] = [*graph.views["bake"].edits, *_cut(graph, values)]
+    tail: list[Vector] = []
+    if size != graph.input.size:
+        edits_of_size, tail = sizing.layout(graph, "bake", size)
+        edits += edits_of_size
     for row, site in zip(table["sites"], folded.sites, strict=True):
         if site is None:
             continue
@@ -205,14 +218,14 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray) -> Model:
     edits.append((row["kernel_shape"][0], struct.pack("<2i", classes, features)))
     edits.append((row["bias_shape"][0], struct.pack("<i", classes)))
     edits += [(begin, struct.pack("<2i", 1, classes)) for begin, _ in row["output_shapes"]]
-    tail = [(row["kernel_data"], head.kernel.tobytes(), head.kernel.nbytes)]
+    tail.append((row["kernel_data"], head.kernel.tobytes(), head.kernel.nbytes))
     tail.append((row["bias_data"], head.bias.tobytes(), head.bias.nbytes))
     if head.scale is not None:
         for name, scale in (("kernel", head.scale), ("bias", head.scale * folded.scales[row["input"]])):
             tail.append((row[f"{name}_scale"], scale.astype("<f4").tobytes(), classes))
             tail.append((row[f"{name}_zero_point"], bytes(8 * classes), classes))
     pointed, behind = fb.point(len(graph.data), tail)
-    return Model(fb.splice(graph.data, [*edits, *pointed], behind))
+    return Model(fb.splice(graph.data, [*edits, *pointed], behind), size=size)
 
 
 def _cut(graph: Graph, values: Tensors) -> list[Edit]:
