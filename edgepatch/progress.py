@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 import click
@@ -44,6 +44,9 @@ class Reporter(Protocol):
     def status(self, text: str) -> None:
         """Loss, accuracy and the like beside the moving bar."""
 
+    def epoch(self, number: int, total: int, result: Mapping[str, float]) -> None:
+        """An epoch is over, and what goes on after it is in the checkpoint."""
+
 
 class Terminal:
     """Sentences on stderr, and bars with the time left where there is a terminal."""
@@ -73,6 +76,9 @@ class Terminal:
     def status(self, text: str) -> None:
         self._status = text
 
+    def epoch(self, number: int, total: int, result: Mapping[str, float]) -> None:
+        pass
+
 
 class Quiet:
     """Nothing at all: for tests and for callers with a display of their own."""
@@ -84,4 +90,7 @@ class Quiet:
         yield from items
 
     def status(self, text: str) -> None:
+        pass
+
+    def epoch(self, number: int, total: int, result: Mapping[str, float]) -> None:
         pass

@@ -24,7 +24,7 @@ from edgepatch.patches import Change, Options
 from edgepatch.patches.affine import FORMS
 from edgepatch.patches.scale_bias import ScaleBias
 from edgepatch.progress import Quiet
-from edgepatch.training import head, joint, pipeline, trainer
+from edgepatch.training import checkpoints, head, joint, pipeline, trainer
 from edgepatch.training import task as tasks
 from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import Recipe
@@ -48,7 +48,8 @@ def test_at_the_start_a_patch_is_the_backbone(tiny: Backbone, form: str) -> None
     model = network.build(change)
     image = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
     own = network.deployment_form(tiny)
-    np.testing.assert_allclose(np.asarray(model(image)), np.asarray(own(image)), atol=1e-5)
+    # another kernel, which rounds in another order, 52 times
+    np.testing.assert_allclose(np.asarray(model(image)), np.asarray(own(image)), atol=1e-4)
     assert {variable.name for variable in model.trainable_variables} == {"d", "c"}
     for name, value in change.tensors().items():
         np.testing.assert_allclose(value, tiny.defaults()[name], atol=1e-6)
@@ -151,10 +152,10 @@ def test_a_checkpoint_of_other_work_or_a_damaged_one_is_ignored(
 def test_a_patch_that_is_worse_than_its_head_is_not_kept(
     gated: Backbone, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def ruin(model: keras.Model, *_: object, **__: object) -> joint.State:
+    def ruin(model: keras.Model, *_: object, **__: object) -> checkpoints.State:
         for variable in model.trainable_variables:
             variable.assign(np.full(variable.shape, -3.0))
-        return joint.State(epoch=1, history=[{"loss": 9, "accuracy": 0, "val_loss": 9, "val_accuracy": 0}])
+        return checkpoints.State(epoch=1, history=[{"loss": 9, "accuracy": 0, "val_loss": 9, "val_accuracy": 0}])
 
     monkeypatch.setattr(joint, "fit", ruin)
     listening = Listening()
@@ -368,8 +369,10 @@ def test_a_checkpoint_damaged_inside_leaves_nothing_behind(tiny: Backbone, tmp_p
     optimizer = keras.optimizers.AdamW()
     optimizer.build(model.trainable_variables)
     variables = model.trainable_variables
-    joint._save(tmp_path / "x", "f", variables, [optimizer], joint.State(1, [], (0.5, -1.0), model.get_weights()))
-    assert joint._restore(tmp_path / "x", "f", variables, [optimizer]) is not None
+    checkpoints.save(
+        tmp_path / "x", "f", variables, [optimizer], checkpoints.State(1, [], (0.5, -1.0), model.get_weights())
+    )
+    assert checkpoints.restore(tmp_path / "x", "f", variables, [optimizer]) is not None
     with np.load(tmp_path / "x") as saved:
         arrays = dict(saved)
     arrays["weights/0"] = arrays["weights/0"] + 7
@@ -377,7 +380,7 @@ def test_a_checkpoint_damaged_inside_leaves_nothing_behind(tiny: Backbone, tmp_p
     with (tmp_path / "x").open("wb") as stream:
         np.savez(stream, **arrays)
     before = model.get_weights()
-    assert joint._restore(tmp_path / "x", "f", variables, [optimizer]) is None
+    assert checkpoints.restore(tmp_path / "x", "f", variables, [optimizer]) is None
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -406,10 +409,10 @@ def test_names_with_dollar_signs_are_names(gated: Backbone, digits: Path, tmp_pa
 def test_values_that_no_patch_can_hold_fall_back_to_the_head(
     gated: Backbone, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
-    def ruin(model: keras.Model, *_: object, **__: object) -> joint.State:
+    def ruin(model: keras.Model, *_: object, **__: object) -> checkpoints.State:
         for variable in model.trainable_variables:
             variable.assign(np.full(variable.shape, 1e12))
-        return joint.State(epoch=1, history=[])
+        return checkpoints.State(epoch=1, history=[])
 
     monkeypatch.setattr(joint, "fit", ruin)
     options: dict[str, Any] = {"recipe": FAST, "codec": codec, "reporter": Quiet()}
@@ -418,11 +421,12 @@ def test_values_that_no_patch_can_hold_fall_back_to_the_head(
 
 
 def test_a_kind_is_told_from_another_by_its_name_when_a_run_is_resumed(gated: Backbone, digits: Path) -> None:
-    images = pictures.load(folder.scan(digits), gated.input, Quiet())
+    source = tasks.source(gated, digits, digits.parent / "a.epatch", FAST)
+    task = tasks.prepare(gated, source, FAST, Quiet())
 
     def mark(kinds: str, others: list[np.ndarray]) -> str:
         bodies, top = patches.parse(kinds)
-        return trainer._fingerprint(gated, Recipe(), [*bodies, top], others, images)
+        return trainer._fingerprint(task, [*bodies, top], others)
 
     zeros, ones = np.zeros(3, bool), np.ones(3, bool)
     assert mark("policy", [zeros]) == mark("policy", [zeros.copy()])

@@ -15,6 +15,25 @@ from edgepatch.container import Tensors
 ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "hard_swish": "hard_silu", "hard_sigmoid": "hard_sigmoid"}  # Keras'
 
 
+EPSILON = 2.0**-10  # any that float32 adds to 1 - EPSILON without rounding
+
+
+def affine(x: Any, scale: Any, bias: Any) -> Any:
+    """y = x * scale + bias of images (n, side, side, channels), a scale and a bias a channel.
+
+    In TensorFlow as a batch norm of mean 0 and variance 1: one kernel, and one for its gradients, instead of five that
+    each go through all of the memory. Training a scale and a bias is a fifth faster with it on a CPU.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return x * scale + bias
+    import tensorflow as tf
+
+    mean, variance = tf.zeros_like(scale), tf.ones_like(scale) - EPSILON
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=bias, mean=mean, variance=variance, epsilon=EPSILON, is_training=False
+    ).y
+
+
 class Convolution(layers.Layer):
     """A site's convolution with the backbone's kernel, frozen. Subclasses change the kernel by `effective`.
 
@@ -51,7 +70,7 @@ class ScaleBias(layers.Layer):
         self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
 
     def call(self, x: Any) -> Any:
-        return x * self.scale + self.bias
+        return x * self.scale + self.bias  # what graphs are held against: no other kernel's rounding
 
 
 class Fixed(layers.Layer):
@@ -63,7 +82,7 @@ class Fixed(layers.Layer):
 
     def call(self, x: Any) -> Any:
         scale, bias = (ops.convert_to_tensor(constant) for constant in self.constants)
-        return x * scale + bias
+        return affine(x, scale, bias)
 
 
 class Join(layers.Layer):
@@ -180,7 +199,7 @@ def kernels(model: keras.Model, backbone: Backbone) -> Tensors:
 
 def _site(places: Places, site: Site, x: Any) -> Any:
     plan, side = places.backbone.plan, x.shape[1]
-    around, same = plan.pads(site, side), plan.same(site, side)
+    around, same = plan.pads(site, side), plan.same(site)
     if not same and any(around):
         x = layers.ZeroPadding2D((around, around), name=f"{site.name}_pad")(x)
     x = places.convolution(site, "same" if same else "valid")(x)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import Site
 from edgepatch.errors import UsageError
@@ -95,4 +96,4 @@ class Changed(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         scale, bias = self.affine.at(self.site.index, self.affine.d, self.affine.c, ops.convert_to_tensor)
-        return x * scale + bias
+        return network.affine(x, scale, bias)

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 
 from edgepatch.backbones.plan import PLACEMENTS, Plan
 from edgepatch.container import Tensors
@@ -113,8 +114,12 @@ class Head(abc.ABC):
     name: str
 
     @abc.abstractmethod
-    def layer(self, classes: int) -> keras.layers.Layer:
-        """The layer to train on the features (n, features)."""
+    def layer(self, kernel: np.ndarray, bias: np.ndarray) -> keras.layers.Layer:
+        """The layer to train on the features (n, features).
+
+        Args:
+            kernel, bias: of the head alone, (features, classes) and (classes,), where training begins.
+        """
 
     @abc.abstractmethod
     def tensors(self, layer: keras.layers.Layer) -> Tensors:

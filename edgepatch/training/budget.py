@@ -31,7 +31,7 @@ from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.patches import Body, Change, Head
 from edgepatch.patches.base import Counted, Placed
 from edgepatch.progress import Reporter, Terminal
-from edgepatch.training import budget_picture, storing, trainer
+from edgepatch.training import budget_picture, statistics, storing, trainer
 from edgepatch.training import task as tasks
 from edgepatch.training.recipe import Recipe
 from edgepatch.training.task import Source, Task
@@ -197,8 +197,10 @@ def compositions(backbone: Backbone, recipe: Recipe, kinds: str | None = None) -
 
 def largest(backbone: Backbone, source: Source, recipe: Recipe, composition: Composition, codec: str) -> Patch:
     """A patch as large as that composition's can be: before training, and with the longest metrics there are."""
-    layer = composition.top.layer(len(source.classes))
-    layer.build((None, backbone.plan.features))
+    classes = len(source.classes)
+    layer = composition.top.layer(
+        np.zeros((backbone.plan.features, classes), np.float32), np.zeros(classes, np.float32)
+    )
     values = {**Change(backbone, composition.bodies).start(), **composition.top.tensors(layer)}
     mould = trainer.mould(backbone, source, composition.bodies, composition.top, values)
     metrics = {
@@ -212,7 +214,7 @@ def largest(backbone: Backbone, source: Source, recipe: Recipe, composition: Com
         "seed": recipe.seed,
     }
     patch = storing.encode(backbone, mould, values, codec)
-    return dataclasses.replace(patch, metrics=metrics, ranges=_no_ranges(backbone.plan))
+    return _finished(dataclasses.replace(patch, metrics=metrics), backbone.plan)
 
 
 def frontier(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -307,7 +309,7 @@ class _Halving:
         for row in self.rows:
             if row.composition is composition:
                 run = trainer.choose(self.task, trained, row.codec)
-                size = self.measure(dataclasses.replace(run.patch, ranges=_no_ranges(self.task.backbone.plan)))
+                size = self.measure(_finished(run.patch, self.task.backbone.plan))
                 if size <= self.budget and run.patch.metrics["accuracy"] >= row.merit[0]:
                     row.run, row.bytes = run, size
 
@@ -315,9 +317,10 @@ class _Halving:
         return max(row.merit for row in self.rows if row.composition is composition)
 
 
-def _no_ranges(plan: Plan) -> np.ndarray:
-    """As many ranges as calibration gives."""
-    return np.zeros((document.range_count(plan), 2), np.float32)
+def _finished(patch: Patch, plan: Plan) -> Patch:
+    """The patch with as many ranges as calibration gives, and statistics as long as any."""
+    ranges = np.zeros((document.range_count(plan), 2), np.float32)
+    return dataclasses.replace(patch, ranges=ranges, statistics=statistics.longest(plan.features))
 
 
 def _placed(kinds: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from edgepatch.container import Tensors
 from edgepatch.data.pictures import Pictures
 from edgepatch.imaging import Preprocessing
 from edgepatch.metrics import accuracy, cross_entropy, log_sum_exp
@@ -16,6 +17,7 @@ DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)  # L2 on the weights; validation chooses
 STEPS = 600
 BATCH = 256
 LEARNING_RATE = 0.01
+LARGEST = 1e6  # features beyond are of a training that went astray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,11 @@ class LinearHead:
     bias: np.ndarray
     val_logits: np.ndarray
     decay: float
+
+    @property
+    def tensors(self) -> Tensors:
+        """As a patch names them."""
+        return {"head_kernel": self.kernel, "head_bias": self.bias}
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Logits (n, classes) of features (n, features)."""
@@ -73,6 +80,41 @@ def fit(
             best = (*score, head)
     assert best is not None
     return best[2]
+
+
+def settle(
+    trained: LinearHead,
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    val: np.ndarray,
+    val_labels: np.ndarray,
+    weights: np.ndarray,
+    seed: int,
+) -> tuple[LinearHead, str]:
+    """The best on the validation images of three heads for features that have moved: the one that was trained while
+    they did, one fitted anew to where they came to, and the mean of the two.
+
+    Args:
+        trained: its `val_logits` count for nothing.
+
+    Returns:
+        The head, and which it is: `trained`, `fitted` or `mean`.
+    """
+    found = {"trained": dataclasses.replace(trained, val_logits=trained.logits(val))}
+    if all(np.isfinite(features).all() and np.abs(features).max() < LARGEST for features in (train, val)):
+        fitted = fit(train, train_labels, val, val_labels, weights, seed)
+        kernel, bias = (trained.kernel + fitted.kernel) / 2, (trained.bias + fitted.bias) / 2
+        mean = LinearHead(kernel, bias, val @ kernel + bias, fitted.decay)
+        found |= {"fitted": fitted, "mean": mean}
+
+    def score(name: str) -> tuple[float, float]:
+        logits = found[name].val_logits
+        return (
+            (accuracy(logits, val_labels), -cross_entropy(logits, val_labels)) if np.isfinite(logits).all() else (-1, 0)
+        )
+
+    best = max(found, key=score)
+    return found[best], best
 
 
 def _descend(

@@ -43,6 +43,7 @@ def batches(
     seed: int,
     epoch: int,
     among: np.ndarray | None = None,
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """One epoch of (input, one-hot label, sample weight) in an order of its own; whole batches only.
 
@@ -52,6 +53,7 @@ def batches(
     Args:
         weights: float32 (classes,), the weight of each class in the loss.
         among: numbers of the pictures to take; all by default.
+        skip: batches of this epoch that were taken already.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(pictures) if among is None else among)
     labels = pictures.labels
@@ -69,7 +71,7 @@ def batches(
         inputs = images * tf.constant(preprocessing.scale, tf.float32) + tf.constant(preprocessing.offset, tf.float32)
         return inputs, tf.one_hot(chosen, classes), tf.gather(tf.constant(weights, tf.float32), chosen)
 
-    data = tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).enumerate()
+    data = tf.data.Dataset.from_tensor_slices(order).batch(batch, drop_remainder=True).enumerate().skip(skip)
     return data.map(prepare, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 

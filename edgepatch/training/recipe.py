@@ -33,7 +33,7 @@ class Recipe:
 
     epochs: int = 0
     batch: int = 16
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
     warmup: float = 0.3
     weight_decay: float = 1e-4
     label_smoothing: float = 0.1

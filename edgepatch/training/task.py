@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -107,11 +108,7 @@ def prepare(backbone: Backbone, source: Source, recipe: Recipe, reporter: Report
 
     basis = adapt(backbone, train_set, preprocessing, recipe, reporter) if recipe.stats == "adapt" else backbone
     trunk = network.deployment_form(basis)
-    inputs = [
-        head.predict(trunk, images.pixels, preprocessing, lambda starts, count: reporter.bar(starts, count, "features"))
-        for images in (train_set, val_set)
-    ]
-    alone = head.fit(inputs[0], train_set.labels, inputs[1], val_set.labels, weights, recipe.seed)
+    alone = _alone(trunk, train_set, val_set, weights, preprocessing, recipe, reporter)
     reporter.say(f"head alone: validation {metrics.accuracy(alone.val_logits, val_set.labels):.3f}")
     mirrors = head.harmless_mirrors(trunk, alone, val_set, preprocessing) if recipe.flips else {}
     return Task(
@@ -127,6 +124,31 @@ def prepare(backbone: Backbone, source: Source, recipe: Recipe, reporter: Report
         trunk=trunk,
         reporter=reporter,
     )
+
+
+def move(task: Task, backbone: Backbone) -> Task:
+    """The same task on another backbone, with statistics as they are there, and its head fitted anew."""
+    trunk = network.deployment_form(backbone)
+    preprocessing = task.source.preprocessing
+    alone = _alone(trunk, task.train, task.val, task.weights, preprocessing, task.recipe, task.reporter)
+    return dataclasses.replace(task, backbone=backbone, basis=backbone, trunk=trunk, alone=alone)
+
+
+def _alone(
+    trunk: keras.Model,
+    train: Pictures,
+    val: Pictures,
+    weights: np.ndarray,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    reporter: Reporter,
+) -> head.LinearHead:
+    """The head alone on a trunk's features."""
+    inputs = [
+        head.predict(trunk, images.pixels, preprocessing, lambda starts, count: reporter.bar(starts, count, "features"))
+        for images in (train, val)
+    ]
+    return head.fit(inputs[0], train.labels, inputs[1], val.labels, weights, recipe.seed)
 
 
 def adapt(
@@ -165,5 +187,5 @@ def _refuse_unstorable(backbone: Backbone, source: Source) -> None:
     try:
         blob.dump(dataclasses.replace(patch, licence=source.licence))
     except BadFileError as error:
-        details = {key: error.details.get(key) for key in ("field", "got", "expected")}
+        details: dict[str, Any] = {key: error.details.get(key) for key in ("field", "got", "expected")}
         raise UsageError("has a name that a patch file cannot hold", **details) from error
