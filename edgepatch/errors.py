@@ -12,6 +12,7 @@ The number is the exit code of the command line. Bad input raises one of these; 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,7 @@ class EdgepatchError(Exception):
         got: what was found there.
         expected: what should have been there.
         mend: what the reader can do about it.
+        problems: where several things are wrong: for each `field`, `message` and what else of the above there is.
     """
 
     exit_code = 1
@@ -39,6 +41,7 @@ class EdgepatchError(Exception):
         got: object = None,
         expected: object = None,
         mend: str | None = None,
+        problems: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.message = message
         self.details: dict[str, Any] = {
@@ -52,14 +55,16 @@ class EdgepatchError(Exception):
             }.items()
             if value is not None
         }
+        if problems:
+            self.details["problems"] = list(problems)
         super().__init__(str(self))
 
     def __str__(self) -> str:
         d = self.details
         text = f"{d['file']}: {self.message}" if "file" in d else self.message
-        facts = ", ".join(f"{name} {d[name]}" for name in ("field", "got", "expected") if name in d)
-        if facts:
-            text += f" ({facts})"
+        text += _facts(d, "field", "got", "expected")
+        for problem in d.get("problems", []):
+            text += f"\n  {problem['field']}: {problem['message']}" + _facts(problem, "file", "got", "expected")
         if "mend" in d:
             text += f"\n{d['mend']}"
         return text
@@ -67,6 +72,11 @@ class EdgepatchError(Exception):
     def to_json(self) -> dict[str, Any]:
         """The document that `--json` prints: `{"error": {"code", "message", ...}}`."""
         return {"error": {"code": self.exit_code, "type": type(self).__name__, "message": self.message, **self.details}}
+
+
+def _facts(details: dict[str, Any], *names: str) -> str:
+    facts = ", ".join(f"{name} {details[name]}" for name in names if name in details)
+    return f" ({facts})" if facts else ""
 
 
 class UsageError(EdgepatchError):

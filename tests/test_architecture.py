@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     "cli",
     "demo",
+    "many",
     "training",
     "converters",
     "patches",
@@ -34,6 +35,7 @@ DEVICE = (
     "runtime",
     "blob",
     "codec",
+    "feature_statistics",
     "trunk",
     "quantisation",
     "container",
