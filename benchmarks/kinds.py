@@ -95,7 +95,7 @@ def rows() -> list[list[str]]:
     skipped = {
         kinds: next((line["skipped_blocks"] for line in lines if line["run"]["kinds"] == kinds), []) for kinds in KINDS
     }
-    ratios = latencies(skipped)
+    ratios = latencies(skipped, SIZE)
     for kinds in KINDS:
         own = [line for line in lines if line["run"]["kinds"] == kinds]
         ten = [line for line in own if line["run"]["set"] == "clothing10"]  # the classes that sizes are told for
@@ -116,9 +116,14 @@ def rows() -> list[list[str]]:
     return found
 
 
-def latencies(skipped: dict[str, Sequence[int]]) -> dict[tuple[str, str, str], str]:
-    """For kinds, engine and form the ratio to a dedicated model of one task, fp32, one thread."""
-    own = weights.create("mobilenet_v2", alpha=1.0, size=SIZE, source="imagenet-torchvision")
+def latencies(skipped: dict[str, Sequence[int]], size: int) -> dict[tuple[str, str, str], str]:
+    """For kinds, engine and form the ratio to a dedicated model of one task, fp32, one thread.
+
+    Args:
+        skipped: the blocks that each of the kinds skips.
+        size: of the input.
+    """
+    own = weights.create("mobilenet_v2", alpha=1.0, size=size, source="imagenet-torchvision")
     blocks = [residual.block for residual in own.plan.residuals]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -133,8 +138,8 @@ def latencies(skipped: dict[str, Sequence[int]]) -> dict[tuple[str, str, str], s
             opened["", engine, "dedicated"] = open_all(
                 Contestant(engine, "dedicated", 1, Dedicated(str(rival), kind, "fp32", "converter"))
             )
-            for kinds in KINDS:
-                patch = random_patch(own, 0, kinds, work, [block in skipped[kinds] for block in blocks])
+            for kinds, gone in skipped.items():
+                patch = random_patch(own, 0, kinds, work, [block in gone for block in blocks])
                 fitted = fitting.fit(graph, blob.read(patch), patch)
                 for form in ("bind", "bake") if fitted.inputs is not None else ("bake",):
                     contestant = Contestant(engine, form, 1, Shared(str(path), graph, (fitted,)))

@@ -1,4 +1,4 @@
-"""Measures what docs/benchmarks.md, kinds.md and recipe.md show and writes it there, each table between two markers.
+"""Measures what docs/benchmarks.md, kinds.md, learning.md and recipe.md show, and writes it there between two markers.
 
     python benchmarks/tables.py               # all of it
     python benchmarks/tables.py parity precision
@@ -37,6 +37,7 @@ from edgepatch.data import folder
 from edgepatch.demo import demo, tasks
 from edgepatch.progress import Quiet
 from edgepatch.training import head
+from learning import report
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "build" / "demo"
@@ -174,11 +175,19 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": lambda: table(speed.memory()),
     "disk": lambda: table(speed.disk()),
     "placement": lambda: table(speed.placement()),
+    "study": lambda: f"{report.progress()}\n\n{table(report.study_rows())}",
+    "costs": lambda: table(report.cost_rows()),
+    "aims": report.aims,
+    "joint": lambda: table(report.joint_rows()),
+    "affinity": lambda: table(report.affinity_rows()),
+    "front": lambda: table(report.front_rows()),
+    "sizes": lambda: table(report.size_rows()),
 }
 
 
 PAGES = dict.fromkeys(("recipe", "placement-accuracy"), "recipe.md")
 PAGES |= dict.fromkeys(("kinds", "skips", "backbones"), "kinds.md")
+PAGES |= dict.fromkeys(("study", "costs", "aims", "joint", "affinity", "front", "sizes"), "learning.md")
 
 
 def main(names: list[str]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from edgepatch import container, files, trunk
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError
+from edgepatch.feature_statistics import CENTRE, Statistics
 from edgepatch.imaging import Preprocessing
 
 FORMAT = 1
@@ -40,6 +41,7 @@ _FIELDS = {
     "decode": dict,
     "codec": dict,
     "ranges": dict,
+    "statistics": dict,
     "metrics": dict,
     "licence": str,
 }
@@ -62,6 +64,8 @@ class Patch:
         codec: for each tensor that is packed, its `bits` and `shape`; empty where values are stored as they are.
         ranges: float32 (activations, 2), the smallest and largest value of each, for graphs that compute in int8; None
             where not calibrated.
+        statistics: of the features of its training pictures, for classes that are added on a device; None of patches
+            without.
         metrics: what training measured.
         licence: terms of the training data or of the patch; empty if not stated.
         version: grows by one each time the task is trained anew into the same file.
@@ -77,6 +81,7 @@ class Patch:
     decode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     codec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     ranges: np.ndarray | None = None
+    statistics: Statistics | None = None
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     licence: str = ""
     version: int = 1
@@ -111,10 +116,13 @@ def dump(patch: Patch) -> bytes:
         "decode": dict(patch.decode),
         "codec": dict(patch.codec),
         "ranges": {} if patch.ranges is None else {"activations": len(patch.ranges)},
+        "statistics": {} if patch.statistics is None else patch.statistics.to_json(),
         "metrics": dict(patch.metrics),
         "licence": patch.licence,
     }
     extra = {} if patch.ranges is None else {RANGES: patch.ranges.astype(np.float32)}
+    if patch.statistics is not None:
+        extra[CENTRE] = patch.statistics.centre
     data = container.dump(document, {**patch.tensors, **extra})
     parse(data, f"patch {patch.task}")
     return data
@@ -127,7 +135,8 @@ def parse(data: bytes, file: object) -> Patch:
         BadFileError: the bytes are not a whole, sound patch of a format this version knows.
     """
     document, tensors = container.parse(data, file)
-    document.setdefault("codec", {})  # the first patches had none
+    for name in ("codec", "statistics"):  # the first patches had none
+        document.setdefault(name, {})
     container.check_document(document, "patch", FORMAT, _FIELDS, file)
 
     def bad(message: str, field: str, got: object, expected: object) -> BadFileError:
@@ -183,6 +192,11 @@ def parse(data: bytes, file: object) -> Patch:
     if document["ranges"] != ({} if ranges is None else {"activations": len(ranges)}):
         raise bad("has activation ranges at odds with its document", RANGES, document["ranges"], "as many as it holds")
 
+    try:
+        statistics = Statistics.from_json(document["statistics"], tensors.pop(CENTRE, None), len(labels))
+    except ValueError as error:
+        raise bad("has broken statistics", "statistics", error, "as docs/format.md says") from error
+
     kinds = document["kinds"]
     if not kinds or not all(
         isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in kinds.values()
@@ -210,6 +224,7 @@ def parse(data: bytes, file: object) -> Patch:
         decode=document["decode"],
         codec=document["codec"],
         ranges=ranges,
+        statistics=statistics,
         metrics=document["metrics"],
         licence=document["licence"],
         tensors=tensors,

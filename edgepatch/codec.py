@@ -60,7 +60,7 @@ def encode(
 
     def keep_sites(name: str, value: np.ndarray, bits: int) -> np.ndarray:
         cuts = trunk.cuts(name, sites[name])
-        step = _steps(np.array([np.abs(value[cut]).max() for cut in cuts.values()]), bits)
+        step = steps(np.array([np.abs(value[cut]).max() for cut in cuts.values()]), bits)
         return keep(name, value, step, np.repeat(step, [cut.stop - cut.start for cut in cuts.values()]), bits)
 
     change = np.zeros_like(trunk.scale)  # of the scales of all sites, relative, as it will be decoded
@@ -90,7 +90,7 @@ def encode(
             keep_sites(name, value - own, KERNEL_BITS)
         elif name == "head_kernel":
             bits = LARGE_HEAD_BITS if value.shape[1] >= LARGE_HEAD else HEAD_BITS
-            step = _steps(np.abs(value).max(axis=0), bits)
+            step = steps(np.abs(value).max(axis=0), bits)
             keep(name, value, step, step, bits)
         else:
             stored[name] = value.astype(np.float32)
@@ -260,6 +260,6 @@ def unpack(planes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return (unsigned.astype(np.float32) - np.float32(2 ** (len(planes) - 1))).reshape(shape)
 
 
-def _steps(largest: np.ndarray, bits: int) -> np.ndarray:
+def steps(largest: np.ndarray, bits: int) -> np.ndarray:
     """The steps that make integers of `bits` bits reach as far."""
     return np.where(largest > 0, largest / (2 ** (bits - 1) - 1), 1).astype(np.float32)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of numpy: small matrices, and threads that wait by spinning
 
 import numpy as np
 import plans
@@ -170,6 +171,32 @@ def digits(digit_files: list[tuple[str, Path]], tmp_path: Path) -> Iterator[Path
         for path in [path for label, path in digit_files if label == name][:24]:
             (tmp_path / "digits" / name / path.name).write_bytes(path.read_bytes())
     yield tmp_path / "digits"
+
+
+@pytest.fixture
+def tasks_toml(gated_file: Path, digits: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a TASKS.toml of tasks on the digits, as far as they say nothing else."""
+
+    def toml(values: dict[str, Any]) -> str:
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+    def make(*tasks: dict[str, Any], out: str = "out", **defaults: Any) -> Path:
+        path = tmp_path / "tasks.toml"
+        text = toml({"backbone": str(gated_file), "out": out}) + "[defaults]\n" + toml({"epochs": 3, **defaults})
+        path.write_text(text + "".join("[[task]]\n" + toml({"data": str(digits), **task}) for task in tasks))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A folder that looks like one of images, and holds none that can be read."""
+    for name in ("x", "y"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "broken" / name / f"{number}.png").write_bytes(b"no picture")
+    return tmp_path / "broken"
 
 
 def make_patch(

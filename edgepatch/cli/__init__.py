@@ -18,7 +18,9 @@ from edgepatch.errors import EdgepatchError, UsageError
 COMMANDS = (
     "backbone",
     "train",
+    "train-many",
     "calibrate",
+    "enroll",
     "export",
     "bake",
     "run",
@@ -31,7 +33,7 @@ COMMANDS = (
 
 
 class Commands(click.Group):
-    """The commands, each in the module of its name."""
+    """The commands, each in the module of its name, with _ for -."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -39,7 +41,7 @@ class Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"edgepatch.cli.{name}").command
+        command: click.Command = importlib.import_module(f"edgepatch.cli.{name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:

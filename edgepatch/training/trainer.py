@@ -22,15 +22,14 @@ from edgepatch.backbones import network
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
-from edgepatch.data.pictures import Pictures
 from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.patches import Body, Change, Head, Options
 from edgepatch.patches.effects import placed
 from edgepatch.progress import Reporter, Terminal
-from edgepatch.training import calibration, head, joint, storing
+from edgepatch.training import calibration, head, joint, statistics, storing
 from edgepatch.training import report as report_files
 from edgepatch.training import task as tasks
-from edgepatch.training.joint import State
+from edgepatch.training.checkpoints import State
 from edgepatch.training.recipe import Recipe
 from edgepatch.training.task import Source, Task
 from edgepatch.trunk import SKIP, left_out
@@ -45,12 +44,14 @@ class Trained:
         start: values under the head alone, float32.
         values: values as trained; None where there is nothing to train but the head.
         state: of the joint phase.
+        head: which one it is, as `head.settle` says.
     """
 
     mould: Patch
     start: Tensors
     values: Tensors | None
     state: State
+    head: str = "trained"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,11 +207,12 @@ def fit(
     )
     # statistics of the task's own change the backbone's scales, even under a head alone
     change = Change(task.basis, bodies, options)
-    start = {**change.start(), "head_kernel": task.alone.kernel, "head_bias": task.alone.bias}
+    start = {**change.start(), **task.alone.tensors}
     patch = mould(task.backbone, task.source, bodies, top, start)
     if not bodies:
         return Trained(patch, start, None, State())
-    model = _joint_model(change, top, len(task.source.classes), task.alone)
+    trunk, layer = network.build(change), top.layer(task.alone.kernel, task.alone.bias)
+    model = keras.Model(trunk.input, layer(trunk.output))
     state = joint.fit(
         model,
         task.train,
@@ -220,12 +222,16 @@ def fit(
         augmentation=task.augmentation,
         class_weights=task.weights,
         checkpoint=checkpoint,
-        fingerprint=_fingerprint(task.backbone, recipe, [*bodies, top], others, task.train, task.val),
+        fingerprint=_fingerprint(dataclasses.replace(task, recipe=recipe), [*bodies, top], others),
         reporter=task.reporter,
         skips=change.skips,
     )
     prove_frozen(model, task.backbone)
-    return Trained(patch, start, {**change.tensors(), **top.tensors(model.get_layer("head"))}, state)
+    values = {**change.tensors(), **top.tensors(layer)}
+    trained = dataclasses.replace(task.alone, kernel=values["head_kernel"], bias=values["head_bias"])
+    train, val = (head.predict(trunk, images.pixels, task.source.preprocessing) for images in (task.train, task.val))
+    settled, which = head.settle(trained, train, task.train.labels, val, task.val.labels, task.weights, recipe.seed)
+    return Trained(patch, start, {**values, **settled.tensors}, state, which)
 
 
 def choose(task: Task, trained: Trained, codec: str) -> Run:
@@ -263,14 +269,15 @@ def choose(task: Task, trained: Trained, codec: str) -> Run:
 
 
 def calibrated(task: Task, run: Run) -> Run:
-    """The same with the ranges of its activations; without, and a sentence why, where they cannot be found."""
+    """The same with the ranges of its activations, without, and a sentence why, where they cannot be found; and with
+    statistics of its features."""
     task.reporter.say("calibrating activation ranges, for int8 graphs")
     try:
         ranges = calibration.calibrate(task.backbone, run.patch, task.few, seed=task.recipe.seed)
     except Exception as error:  # hours of training are not to be lost with it
         task.reporter.say(f"the patch is not calibrated, so int8 graphs will not take it: {error}")
         ranges = None
-    return dataclasses.replace(run, patch=dataclasses.replace(run.patch, ranges=ranges))
+    return statistics.added(task, dataclasses.replace(run, patch=dataclasses.replace(run.patch, ranges=ranges)))
 
 
 def write(task: Task, run: Run, out: Path, start: float, **more: Any) -> Result:
@@ -301,6 +308,8 @@ def write(task: Task, run: Run, out: Path, start: float, **more: Any) -> Result:
         "class_images": task.train.files.counts().tolist(),
         "skipped": [*task.train.skipped, *task.val.skipped],
         "history": trained.state.history,
+        "kept_share": trained.state.share,
+        "head": trained.head,
         "confusion": run.confusion.tolist(),
         **more,
     }
@@ -341,14 +350,6 @@ def prove_frozen(model: keras.Model, backbone: Backbone) -> None:
         )
 
 
-def _joint_model(change: Change, top: Head, classes: int, alone: head.LinearHead) -> keras.Model:
-    trunk = network.build(change)
-    layer = top.layer(classes)
-    model = keras.Model(trunk.input, layer(trunk.output))
-    layer.set_weights([alone.kernel, alone.bias])
-    return model
-
-
 def policies(backbone: Backbone, share: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
     """The choices of blocks to skip that other patches hold, bool (residuals,).
 
@@ -366,19 +367,18 @@ def policies(backbone: Backbone, share: Sequence[str | os.PathLike[str]]) -> lis
     return found
 
 
-def _fingerprint(
-    backbone: Backbone,
-    recipe: Recipe,
-    kinds: Sequence[Body | Head],
-    others: Sequence[np.ndarray],
-    *sets: Pictures,
-) -> str:
+def _fingerprint(task: Task, kinds: Sequence[Body | Head], others: Sequence[np.ndarray]) -> str:
     """Everything the joint phase depends on: another backbone, recipe or image starts it anew."""
-    facts = [backbone.id, backbone.input.to_json(), [kind.name for kind in kinds], recipe.to_json()]
-    facts.append([other.tolist() for other in others])
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for images in sets:
-        digest.update(images.labels.tobytes())
+    facts = [digest(task), [kind.name for kind in kinds], [other.tolist() for other in others]]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def digest(task: Task) -> str:
+    """SHA-256 of all that a training of the task depends on but its kinds: backbone, recipe, images."""
+    facts = [task.backbone.id, task.backbone.input.to_json(), task.recipe.to_json()]
+    found = hashlib.sha256(json.dumps(facts).encode())
+    for images in (task.train, task.val):
+        found.update(images.labels.tobytes())
         for row in images.pixels:
-            digest.update(row.tobytes())
-    return digest.hexdigest()
+            found.update(row.tobytes())
+    return found.hexdigest()

@@ -64,6 +64,15 @@ def check(patch: Patch, values: Tensors, file: object) -> None:
                 got=str(shape),
                 expected=f"{classes} classes, one or more",
             )
+    known = patch.statistics
+    if known is not None and len(known.centre) != len(values["head_kernel"]):
+        raise BadFileError(
+            "has statistics of other features",
+            file=file,
+            field="centre",
+            got=len(known.centre),
+            expected=len(values["head_kernel"]),
+        )
     if patch.decode.get("activation") != "softmax":
         raise BadFileError(
             "has a head that this version does not know",
