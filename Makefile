@@ -33,7 +33,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"

@@ -111,9 +111,10 @@ def heat_map(names: Sequence[str], matrix: np.ndarray, groups: Sequence[Sequence
     side = 2.5 + 0.55 * len(names)
     figure = figure_module.Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
-    apart = shown[~np.eye(len(order), dtype=bool)]  # a task helps itself most: its own would drown the others
-    limit = max(float(np.abs(apart).max(initial=0)), 1e-3)
-    image = axis.imshow(shown, cmap="RdBu", vmin=-limit, vmax=limit)
+    own = np.eye(len(order), dtype=bool)  # a task helps itself most: its colour would drown the others
+    limit = max(float(np.abs(shown[~own]).max(initial=0)), 1e-3)
+    axis.set_facecolor("lightgrey")
+    image = axis.imshow(np.ma.masked_where(own, shown), cmap="RdBu", vmin=-limit, vmax=limit)
     labels = [plain(names[task]) for task in order]
     axis.set_xticks(range(len(order)), labels, rotation=90)
     axis.set_yticks(range(len(order)), labels)
@@ -123,7 +124,7 @@ def heat_map(names: Sequence[str], matrix: np.ndarray, groups: Sequence[Sequence
     if len(order) <= 20:
         for row in range(len(order)):
             for column in range(len(order)):
-                colour = "white" if abs(shown[row, column]) > 0.6 * limit else "black"
+                colour = "white" if row != column and abs(shown[row, column]) > 0.6 * limit else "black"
                 axis.text(column, row, f"{shown[row, column]:.1f}", ha="center", va="center", color=colour, fontsize=7)
     start = 0
     for group in groups:

@@ -14,7 +14,7 @@ from keras import ops
 from edgepatch.backbones.network import Convolution
 from edgepatch.backbones.plan import Site
 
-DEPTHWISE_UNIT, DENSE_UNIT = 1.0, 0.2  # of the kernel's root mean square; a dense kernel's many weights add up
+DEPTHWISE_UNIT, DENSE_UNIT = 0.5, 0.1  # of the kernel's root mean square; a dense kernel's many weights add up
 # Mallya et al., "Piggyback", section 4.2: real-valued masks start at 1e-2, are cut at 5e-3, and take Adam at 1e-4
 MASK_START, MASK_THRESHOLD, MASK_RATE = 1e-2, 5e-3, 1e-4
 MASK_REACH = 16  # how often all steps together could take a weight from the start to the threshold, at least
