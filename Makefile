@@ -7,7 +7,7 @@ READY  := $(VENV)/ready
 .PHONY: help setup demo test lint bench recipe kinds learning clean
 
 help:
-	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 5 minutes)"
+	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 6 minutes)"
 	@echo "make test   set up, check the style and types, run every test"
 	@echo "make lint   style, types, import rules"
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
