@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.cli import train_many
 from edgepatch.errors import UsageError
-from edgepatch.many import front, grouping, interleaving, joint_runs, tasks_file
+from edgepatch.many import front, grouping, interleaving, joint_runs, sharing, tasks_file
 from edgepatch.many.affinity import heat_map
 from edgepatch.many.interleaving import Balance
 from edgepatch.progress import Quiet
@@ -152,6 +153,30 @@ def test_kinds_that_need_frozen_kernels_are_refused_before_anything_is_trained(t
     with pytest.raises(UsageError, match="stand still") as caught:
         joint_runs.run(file, backbone, Killing("reading"))
     assert caught.value.details["problems"][0]["field"].startswith("task signs.patch")
+
+
+def test_tasks_of_which_none_counts_are_refused_before_anything_is_trained(tasks: Make) -> None:
+    file, backbone = tasks()
+    idle = tuple(dataclasses.replace(entry, preference=0.0) for entry in file.tasks)
+    with pytest.raises(UsageError, match="no task counts for anything"):
+        joint_runs.run(dataclasses.replace(file, tasks=idle), backbone, Killing("reading"))
+
+
+def test_a_row_of_preferences_has_a_number_for_each_task_a_faulty_one_too(tasks: Make) -> None:
+    with pytest.raises(UsageError) as caught:
+        tasks("preferences = [[1, 1]]", patch='bias"\n[[task]]\nname = "more"\ndata = "nowhere"\nresize = "stretch')
+    assert {"field": "joint.preferences row 1", "message": "has not one number a task", "got": 2, "expected": 3} in (
+        caught.value.details["problems"]
+    )
+
+
+def test_tasks_of_other_padding_share_one_kernel_in_one_layer_each(gated: Backbone) -> None:
+    site = gated.plan.sites[0]
+    kernels = sharing.Kernels(gated, frozenset([site.index]))
+    first, other = kernels.layer(site, "same"), kernels.layer(site, "valid")
+    assert kernels.layer(site, "same") is first and kernels.layer(site, "valid") is other
+    kernels.variables[0].assign(np.ones(site.kernel))
+    assert np.array_equal(np.asarray(first.effective()), np.asarray(other.effective()))
 
 
 def test_batches_are_interleaved_by_the_stated_rule() -> None:

@@ -89,7 +89,8 @@ def command(
     \b
       [joint]                            # of --joint only
       kernels = "all"                    # which are shared: or bottom:N, top:N, depthwise
-      preferences = [[1, 0.2], [0.2, 1]] # a joint training a row, and their front
+      preferences = [[1, 0.2, 0.2],      # a joint training a row, a number a task, and the front of the rows
+                     [0.2, 1, 1]]
     """
     if affinity and not joint:
         raise UsageError("tasks that are trained alone do not meet", field="--affinity", expected="--joint, too")

@@ -51,7 +51,7 @@ def run(
         found = simultaneous.finished(file, ready, row, folder) if resume else None
         if found is None:
             measuring = meter if number == 0 else None
-            found = simultaneous.train(file, backbone, ready, folder, reporter, preferences=row, meter=measuring).report
+            found = simultaneous.train(file, backbone, ready, folder, reporter, preferences=row, meter=measuring)
         reports.append(found)
     document: dict[str, Any] = {"runs": reports}
     names = [entry.name for entry in file.tasks]
@@ -73,6 +73,8 @@ def _check(file: TasksFile, backbone: Backbone, resume: bool) -> Path:
         problems.attempt(f"task {entry.name}.patch", functools.partial(require_joinable, bodies, backbone))
         if entry.recipe.stats == "adapt":
             problems.add(f"task {entry.name}.stats", "shared kernels need one basis", got="adapt", expected="frozen")
+    if not file.joint.preferences and not any(entry.preference for entry in file.tasks):
+        problems.add("preference", "no task counts for anything", got=0, expected="above 0 for one of them")
     problems.raise_if_any()
     taken = [path for path in (out / REPORT, out / f"{FRONT}.json") if path.exists()]
     if taken and not resume:

@@ -49,7 +49,10 @@ class Kernels:
         first = made[site.index]
         if first.padding == padding:
             return first
-        return self._tied.setdefault((site.index, padding), _Tied(first, padding))
+        key = site.index, padding
+        if key not in self._tied:
+            self._tied[key] = _Tied(first, padding)
+        return self._tied[key]
 
     @property
     def variables(self) -> list[Any]:

@@ -41,21 +41,6 @@ from edgepatch.training.trainer import Result, Trained
 BACKBONE, REPORT, CHECKPOINT = "joint.backbone", "joint.json", "joint.resume"
 
 
-@dataclasses.dataclass(frozen=True)
-class Together:
-    """What a joint training gave.
-
-    Attributes:
-        backbone: the new one, whose kernels all tasks share.
-        results: each task's patch, of that backbone.
-        report: as written beside them.
-    """
-
-    backbone: Backbone
-    results: tuple[Result, ...]
-    report: dict[str, Any]
-
-
 def prepare(file: TasksFile, backbone: Backbone, out: Path, reporter: Reporter) -> list[Task]:
     """Every task's images, and its head alone on the backbone as it is.
 
@@ -153,7 +138,7 @@ def train(
     *,
     preferences: Sequence[float] | None = None,
     meter: Meter | None = None,
-) -> Together:
+) -> dict[str, Any]:
     """Train the shared kernels, and each task's patch and head, together.
 
     A step is one batch of one task; `interleaving.order` says which task's. What the task's gradient on the shared
@@ -165,6 +150,9 @@ def train(
         out: folder of the new backbone, the patches and the report; a training that was stopped there goes on.
         preferences: of each task; by default those of the file.
         meter: measures inter-task affinity on the way.
+
+    Returns:
+        The report, as written to `out`.
 
     Raises:
         UsageError: a task's kinds cannot be trained over kernels that move.
@@ -233,9 +221,9 @@ def train(
         checkpoints.save(checkpoint, fingerprint, variables, optimizers, state)
     for variable, value in zip(variables, state.best_weights, strict=True):
         variable.assign(value)
-    together = _write(file, backbone, kernels, members, out, state, preferences, fingerprint, reporter, start)
+    report = _write(file, backbone, kernels, members, out, state, preferences, fingerprint, reporter, start)
     checkpoint.unlink(missing_ok=True)
-    return together
+    return report
 
 
 def _write(
@@ -249,18 +237,18 @@ def _write(
     fingerprint: str,
     reporter: Reporter,
     start: float,
-) -> Together:
-    """The new backbone, and each task's patch of it."""
+) -> dict[str, Any]:
+    """Write the new backbone, each task's patch of it, and the report."""
     source = {**backbone.source, "weights": f"{backbone.source.get('weights', '')} + joint"[:200]}
     new = dataclasses.replace(backbone, tensors={**backbone.tensors, **kernels.tensors()}, source=source)
     results = []
-    for member in members:
+    for number, member in enumerate(members):
         reporter.say(f"{member.entry.name}:")
         before = accuracy(member.task.alone.val_logits, member.task.val.labels)
         task = tasks.move(member.task, new.at(member.entry.size))
         change = Change(task.basis, member.bodies)
         values = {**member.change.tensors(), **member.top.tensors(member.layer)}
-        own = State(state.epoch, _history(state.history, members.index(member)), state.best, [])
+        own = State(state.epoch, _history(state.history, number), state.best, [])
         patch = trainer.mould(task.backbone, task.source, member.bodies, member.top, values)
         begun = {**change.start(), **task.alone.tensors}
         run = trainer.choose(task, Trained(patch, begun, values, own), member.entry.codec)
@@ -285,7 +273,8 @@ def _write(
     }
     text = json.dumps(report, indent=1, allow_nan=False)
     files.write(out / REPORT, text + "\n")
-    return Together(new, tuple(results), json.loads(text))
+    found: dict[str, Any] = json.loads(text)  # as `finished` reads it
+    return found
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import sys
@@ -358,6 +359,9 @@ def _entries(table: _Table, path: Path, own: Backbone | None, *, check_data: boo
     sizes = table.take("sizes", _sizes, [])
     if "size" in table.values and sizes:
         table.add("sizes", "stands beside a size", expected="one of the two")
+    if own:
+        for each in sizes or [size]:
+            table.found.attempt(table.field("size"), functools.partial(own.at, each))
     recipe = _recipe(table)
     table.refuse_rest()
     if own and (bodies := table.found.attempt(table.field("patch"), lambda: patches.parse(kinds)[0])):
@@ -434,9 +438,10 @@ def _joint(table: _Table, count: int, entries: Sequence[Entry], own: Backbone | 
     table.refuse_rest()
     if own and joint.kernels != "all":
         found.attempt("joint.kernels", lambda: shared_kernels(joint.kernels, own))
+    tasks = max(count, len(entries))  # a faulty task makes no entry, a task of several sizes makes several
     for number, row in enumerate(joint.preferences):
-        if len(row) != max(count, len(entries)):
-            table.add(f"preferences row {number + 1}", "has not one number a task", got=len(row), expected=count)
+        if len(row) != tasks:
+            table.add(f"preferences row {number + 1}", "has not one number a task", got=len(row), expected=tasks)
     return joint
 
 
