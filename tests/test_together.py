@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgepatch.many import front, grouping, interleaving, joint_runs, sharing, t
 from edgepatch.many.affinity import heat_map
 from edgepatch.many.interleaving import Balance
 from edgepatch.progress import Quiet
+from edgepatch.training import joint as phase
 
 FILE = """
 backbone = "{backbone}"
@@ -104,6 +106,20 @@ def test_a_killed_joint_training_goes_on_to_the_same_end_and_measuring_changes_n
     assert [len(history) for history in histories] == [2, 2]
     for one, other in zip(*histories, strict=True):
         np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-2)
+
+
+def test_a_joint_training_that_harms_goes_back_to_where_validation_is_better(
+    tasks: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, backbone = tasks("learning_rate = 100", out="harmed")
+    monkeypatch.setattr(phase, "SHARES", (1.0, 0.0))
+    document = joint_runs.run(file, backbone, Quiet())
+    new = backbones.read(document["runs"][0]["backbone"])
+    assert new.id == backbone.id
+    for row in document["runs"][0]["tasks"]:
+        report = json.loads(Path(row["patch"]).with_suffix(".json").read_text())
+        assert report["kept_share"] == 0
+        assert row["accuracy"] >= row["head_accuracy_before"]
 
 
 def test_the_command_shows_tasks_affinities_and_refuses_what_has_no_meaning(

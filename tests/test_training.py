@@ -149,6 +149,20 @@ def test_a_checkpoint_of_other_work_or_a_damaged_one_is_ignored(
     assert not any("going on" in line for line in listening.said)
 
 
+def test_part_of_the_way_back_is_gone_where_validation_is_better_there() -> None:
+    weight = keras.Variable([0.0])
+
+    def look() -> tuple[float, float]:
+        return 1.0, -abs(float(weight[0]) - 2.2)
+
+    state = checkpoints.State(best=(1.0, -1.8), best_weights=[np.array([4.0], np.float32)])
+    assert joint.step_back([weight], [np.array([0.0], np.float32)], state, look) == 0.5
+    assert float(weight[0]) == 2.0
+    state.best = (1.0, -0.1)
+    assert joint.step_back([weight], [np.array([0.0], np.float32)], state, look) == 1.0
+    assert float(weight[0]) == 4.0
+
+
 def test_a_patch_that_is_worse_than_its_head_is_not_kept(
     gated: Backbone, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,9 +75,9 @@ class _Member:
         self.batch = min(recipe.batch, len(task.train))
         self.passes = len(task.train) // self.batch  # steps of one pass over its images
         self.change = Joined(task.basis, bodies, Options(form=recipe.form, rate=recipe.learning_rate), kernels)
-        trunk = network.build(self.change)
+        self.trunk = network.build(self.change)
         self.layer = self.top.layer(task.alone.kernel, task.alone.bias)
-        self.model = keras.Model(trunk.input, self.layer(trunk.output))
+        self.model = keras.Model(self.trunk.input, self.layer(self.trunk.output))
         self.batches: Iterator[Any] = iter(())
 
     def compile(self, shared: keras.optimizers.Optimizer, kernels: list[Any], steps: int) -> None:
@@ -126,7 +126,7 @@ class _Member:
     def validate(self) -> tuple[float, float]:
         """Accuracy and cross entropy on the validation images."""
         logits = head.predict(self.model, self.task.val.pixels, self.task.source.preprocessing)
-        return accuracy(logits, self.task.val.labels), float(cross_entropy(logits, self.task.val.labels))
+        return accuracy(logits, self.task.val.labels), phase.finite(cross_entropy(logits, self.task.val.labels))
 
 
 def train(
@@ -176,12 +176,16 @@ def train(
     optimizers = [shared, *(member.optimizer.own for member in members)]
     checkpoint = out / CHECKPOINT
     fingerprint = _fingerprint(file, preferences, ready)
-    state = checkpoints.restore(checkpoint, fingerprint, variables, optimizers) or State(
-        best_weights=[np.array(variable) for variable in variables]
-    )
+    start_weights = [np.array(variable) for variable in variables]
+    state = checkpoints.restore(checkpoint, fingerprint, variables, optimizers) or State(best_weights=start_weights)
     if state.epoch:
         balance.means = list(state.history[-1]["balance"])
         reporter.say(f"going on after epoch {state.epoch} of {epochs} ({checkpoint.name})")
+
+    def look() -> tuple[float, float]:
+        accuracies, losses = zip(*(member.validate() for member in members), strict=True)
+        return phase.score(accuracies, losses, preferences)
+
     done = sequence[: state.epoch * per_epoch]
     for number, member in enumerate(members):
         member.stream(done.count(number))
@@ -201,7 +205,7 @@ def train(
         entry: dict[str, Any] = {
             "loss": [phase.finite(_mean(loss for loss, _ in rows)) for rows in seen],
             "accuracy": [_mean(right for _, right in rows) for rows in seen],
-            "val_loss": [phase.finite(loss) for _, loss in found],
+            "val_loss": [loss for _, loss in found],
             "val_accuracy": [right for right, _ in found],
             "balance": list(balance.means),
         }
@@ -212,15 +216,11 @@ def train(
             + ", ".join(f"{member.entry.name} {right:.3f}" for member, (right, _) in zip(members, found, strict=True))
             + (f", about {left:.0f} s left" if left else "")
         )
-        score = (
-            float(np.average(entry["val_accuracy"], weights=preferences)),
-            -float(np.average(entry["val_loss"], weights=preferences)),
-        )
-        if max(entry["val_loss"]) < phase.DIVERGED and score > state.best:
+        score = phase.score(entry["val_accuracy"], entry["val_loss"], preferences)
+        if score > state.best:
             state.best, state.best_weights = score, [np.array(variable) for variable in variables]
         checkpoints.save(checkpoint, fingerprint, variables, optimizers, state)
-    for variable, value in zip(variables, state.best_weights, strict=True):
-        variable.assign(value)
+    state.share = phase.step_back(variables, start_weights, state, look)
     report = _write(file, backbone, kernels, members, out, state, preferences, fingerprint, reporter, start)
     checkpoint.unlink(missing_ok=True)
     return report
@@ -247,11 +247,11 @@ def _write(
         before = accuracy(member.task.alone.val_logits, member.task.val.labels)
         task = tasks.move(member.task, new.at(member.entry.size))
         change = Change(task.basis, member.bodies)
-        values = {**member.change.tensors(), **member.top.tensors(member.layer)}
-        own = State(state.epoch, _history(state.history, number), state.best, [])
+        values, which = trainer.settled(member.task, member.change, member.trunk, member.top, member.layer)
+        own = State(state.epoch, _history(state.history, number), state.best, [], state.share)
         patch = trainer.mould(task.backbone, task.source, member.bodies, member.top, values)
         begun = {**change.start(), **task.alone.tensors}
-        run = trainer.choose(task, Trained(patch, begun, values, own), member.entry.codec)
+        run = trainer.choose(task, Trained(patch, begun, values, own, which), member.entry.codec)
         path = out / f"{member.entry.name}.epatch"
         more = {"joint_with": [other.entry.name for other in members if other is not member]}
         results.append(

@@ -15,6 +15,8 @@ import numpy as np
 
 from edgepatch import files
 
+NOTHING = (-1.0, -math.inf)  # what a training scores before any epoch counts
+
 
 @dataclasses.dataclass
 class State:
@@ -30,7 +32,7 @@ class State:
 
     epoch: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best: tuple[float, float] = (-1.0, -math.inf)
+    best: tuple[float, float] = NOTHING
     best_weights: list[np.ndarray] = dataclasses.field(default_factory=list)
     share: float = 1.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgepatch.metrics import accuracy, cross_entropy
 from edgepatch.patches.skips import Skips
 from edgepatch.progress import Reporter
 from edgepatch.training import checkpoints, pipeline
-from edgepatch.training.checkpoints import State
+from edgepatch.training.checkpoints import NOTHING, State
 from edgepatch.training.head import predict
 from edgepatch.training.pipeline import Augmentation
 from edgepatch.training.recipe import SEARCH, Recipe
@@ -71,6 +71,11 @@ def fit(
     for stage in stages:
         stage.build(recipe)
     optimizers = [stage.optimizer for stage in stages]
+
+    def validate() -> tuple[float, float]:
+        logits = predict(model, val.pixels, preprocessing)
+        return accuracy(logits, val.labels), finite(cross_entropy(logits, val.labels))
+
     start_weights = [np.array(variable) for variable in variables]
     state = checkpoints.restore(checkpoint, fingerprint, variables, optimizers) or State(best_weights=start_weights)
     if state.epoch:
@@ -100,12 +105,12 @@ def fit(
                 logs = stage.model.train_on_batch(inputs, labels, weights, return_dict=True)
                 seen.append((float(logs["loss"]), float(logs["accuracy"])))
                 reporter.status("loss {:.3f}, accuracy {:.3f}".format(*np.mean(seen, axis=0)))
-        logits = predict(model, val.pixels, preprocessing)
+        val_accuracy, val_loss = validate()
         result = {
             "loss": finite(np.mean([loss for loss, _ in seen])),
             "accuracy": float(np.mean([right for _, right in seen])),
-            "val_loss": finite(cross_entropy(logits, val.labels)),
-            "val_accuracy": accuracy(logits, val.labels),
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
         }
         if skips:
             result["skipped"] = int(skips.value().sum())
@@ -118,48 +123,46 @@ def fit(
             + (f", skipped blocks: {result['skipped']}" if skips else "")
             + (f", about {left:.0f} s left" if left else "")
         )
-        score = (result["val_accuracy"], -result["val_loss"])
-        if not searching and result["val_loss"] < DIVERGED and score > state.best:
-            state.best = score
+        if not searching and score(val_accuracy, val_loss) > state.best:
+            state.best = score(val_accuracy, val_loss)
             state.best_weights = [np.array(variable) for variable in variables]
         checkpoints.save(checkpoint, fingerprint, variables, optimizers, state)
         reporter.epoch(state.epoch, epochs, result)
     if state.epoch < epochs:
         reporter.say(f"no better in {recipe.patience} epochs: stopped after {state.epoch} of {epochs}")
-    state.share = _step_back(model, val, preprocessing, variables, start_weights, state.best_weights)
+    state.share = step_back(variables, start_weights, state, lambda: score(*validate()))
     if state.share < 1:
         reporter.say(f"validation is best after {state.share:.0%} of the way")
     return state
 
 
-def _step_back(
-    model: keras.Model,
-    val: Pictures,
-    preprocessing: Preprocessing,
-    variables: Sequence[Any],
-    start: Sequence[np.ndarray],
-    end: Sequence[np.ndarray],
+def step_back(
+    variables: Sequence[Any], start: Sequence[np.ndarray], state: State, look: Callable[[], tuple[float, float]]
 ) -> float:
-    """Give the model the weights that answer the validation images best on the straight line from start to end.
+    """Give variables the values that answer the validation images best on the way from the start to the best epoch.
 
     Between the two there often are better ones, and more so on images that differ from those trained on: Wortsman et
     al., "Robust fine-tuning of zero-shot models" (CVPR 2022, section 3).
+
+    Args:
+        start: values at the start.
+        state: of the training, with its best epoch.
+        look: what the variables as they stand score on the validation images.
 
     Returns:
         The share of the way, one of `SHARES`.
     """
 
     def go(share: float) -> None:
-        for variable, first, last in zip(variables, start, end, strict=True):
+        for variable, first, last in zip(variables, start, state.best_weights, strict=True):
             variable.assign(last if share == 1 else first + np.float32(share) * (last - first))
 
-    found: dict[float, tuple[float, float]] = {}
-    for share in SHARES:
-        go(share)
-        logits = predict(model, val.pixels, preprocessing)
-        loss = finite(cross_entropy(logits, val.labels))
-        found[share] = (accuracy(logits, val.labels), -loss) if loss < DIVERGED else (-1.0, -loss)
-    best = max(SHARES, key=lambda share: found[share])  # the first of equals: all of the way
+    found = {1.0: state.best}
+    if state.best > NOTHING:  # else no epoch counted, and there is no way to go back
+        for share in SHARES[1:]:
+            go(share)
+            found[share] = look()
+    best = max(found, key=lambda share: found[share])  # the first of equals: all of the way
     go(best)
     return best
 
@@ -191,6 +194,16 @@ class _Stage:
             jit_compile=keras.backend.backend() == "jax",  # on a CPU, XLA is slower than TensorFlow's own kernels
         )
         self.optimizer.build(self.model.trainable_variables)
+
+
+def score(
+    accuracies: float | Sequence[float], losses: float | Sequence[float], weights: Sequence[float] | None = None
+) -> tuple[float, float]:
+    """By which epochs are compared: the higher accuracy, then the lower loss, of several tasks their weighted means;
+    `NOTHING` where one has diverged."""
+    if np.max(losses) >= DIVERGED:
+        return NOTHING
+    return float(np.average(accuracies, weights=weights)), -float(np.average(losses, weights=weights))
 
 
 def finite(loss: Any) -> float:

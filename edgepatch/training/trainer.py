@@ -227,11 +227,26 @@ def fit(
         skips=change.skips,
     )
     prove_frozen(model, task.backbone)
+    values, which = settled(task, change, trunk, top, layer)
+    return Trained(patch, start, values, state, which)
+
+
+def settled(task: Task, change: Change, trunk: keras.Model, top: Head, layer: keras.Layer) -> tuple[Tensors, str]:
+    """What a joint phase has trained, with the best head for where the features came to.
+
+    Args:
+        change, trunk: what was trained in the backbone, and the network that it is in.
+        layer: the head that was trained with it.
+
+    Returns:
+        The values, and which head it is, as `head.settle` says.
+    """
     values = {**change.tensors(), **top.tensors(layer)}
     trained = dataclasses.replace(task.alone, kernel=values["head_kernel"], bias=values["head_bias"])
     train, val = (head.predict(trunk, images.pixels, task.source.preprocessing) for images in (task.train, task.val))
-    settled, which = head.settle(trained, train, task.train.labels, val, task.val.labels, task.weights, recipe.seed)
-    return Trained(patch, start, {**values, **settled.tensors}, state, which)
+    labels = task.train.labels, task.val.labels
+    best, which = head.settle(trained, train, labels[0], val, labels[1], task.weights, task.recipe.seed)
+    return {**values, **best.tensors}, which
 
 
 def choose(task: Task, trained: Trained, codec: str) -> Run:
