@@ -37,7 +37,7 @@ from edgepatch.data import folder
 from edgepatch.demo import demo, tasks
 from edgepatch.progress import Quiet
 from edgepatch.training import head
-from learning import report
+from learning import report, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "build" / "demo"
@@ -178,6 +178,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "study": lambda: f"{report.progress()}\n\n{table(report.study_rows())}",
     "costs": lambda: table(report.cost_rows()),
     "aims": report.aims,
+    "claims": lambda: table(verdicts.rows()),
     "joint": lambda: table(report.joint_rows()),
     "affinity": lambda: table(report.affinity_rows()),
     "front": lambda: table(report.front_rows()),
@@ -187,7 +188,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 PAGES = dict.fromkeys(("recipe", "placement-accuracy"), "recipe.md")
 PAGES |= dict.fromkeys(("kinds", "skips", "backbones"), "kinds.md")
-PAGES |= dict.fromkeys(("study", "costs", "aims", "joint", "affinity", "front", "sizes"), "learning.md")
+PAGES |= dict.fromkeys(("study", "costs", "aims", "claims", "joint", "affinity", "front", "sizes"), "learning.md")
 
 
 def main(names: list[str]) -> None:

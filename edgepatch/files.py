@@ -115,7 +115,8 @@ def refuse_unwritable(path: str | os.PathLike[str]) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError("cannot be written", file=path, field="folder", got=str(folder), expected="a writable folder")
+        problem = "may not be written to" if folder.is_dir() else "is a file"
+        raise UsageError(f"cannot be written: {folder} {problem}", file=path, expected="a writable folder")
 
 
 def format_of(data: bytes) -> str | None:

@@ -114,6 +114,8 @@ def load(picture: Any) -> Image.Image:
             return _upright_rgb(image, module)
     except FileNotFoundError as error:
         raise UsageError("there is no such file", file=picture) from error
+    except IsADirectoryError as error:
+        raise UsageError("is a folder, not a picture", file=picture, mend=f"Give its files: {picture}/*.jpg") from error
     except EdgepatchError:
         raise
     except Exception as error:  # decoders of hostile bytes raise whatever they like

@@ -253,13 +253,29 @@ def test_unreadable_pictures_are_skipped_and_named(
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     call = ("--patch", patch, "--label", "new", "--out", tmp_path / "out.epatch")
     done = learns(*call, images[0], tmp_path / "broken.jpg", tmp_path / "absent.jpg")
-    assert (done.code, done.document["images"], len(done.document["skipped"])) == (0, 1, 2)
+    assert (done.code, done.document["images"], len(done.document["skipped"])) == (3, 1, 2)
     assert "broken.jpg" in done.err
     (tmp_path / "out.epatch").unlink()
     assert learns(*call, tmp_path / "broken.jpg").code == 3
     assert learns(*call, tmp_path / "absent.jpg").code == 2
     assert learns(*call).code == 2
     assert not (tmp_path / "out.epatch").exists()
+
+
+def test_a_picture_given_twice_counts_once(learns: Any, patch: Path, images: list[Path], tmp_path: Path) -> None:
+    done = learns("--patch", patch, "--label", "new", "--out", tmp_path / "out.epatch", images[0], images[0])
+    assert (done.code, done.document["images"]) == (0, 1)
+    assert "1 picture given twice" in done.err
+
+
+def test_a_fresh_task_does_not_replace_the_patch_that_it_comes_from(
+    learns: Any, patch: Path, images: list[Path]
+) -> None:
+    before = patch.read_bytes()
+    done = learns("--patch", patch, "--fresh", "--label", "mug", images[0], "--out", patch)
+    assert done.code == 2
+    assert "--fresh" in done.document["error"]["message"] + str(done.document["error"])
+    assert patch.read_bytes() == before
 
 
 def test_bad_calls_are_refused_and_nothing_is_written(

@@ -127,13 +127,13 @@ def test_the_command_shows_tasks_affinities_and_refuses_what_has_no_meaning(
 ) -> None:
     file, _ = tasks("affinity_every = 2", out="whole")
     text = train_many.together(whole[1], file.out)
-    assert "proposed grouping: " in text and "digits" in text
+    assert "proposed grouping, of " in text and "digits" in text
     assert edgepatch("train-many", file.path, "--affinity").code == 2
     assert edgepatch("train-many", file.path, "--joint", "--jobs", 2).code == 2
     refused = edgepatch("train-many", file.path, "--joint", "--json")  # there are results already
     assert (refused.code, refused.document["error"]["got"]) == (2, "joint.json")
-    kept = edgepatch("train-many", file.path, "--joint", "--resume", "--json")
-    assert kept.document["runs"] == whole[1]["runs"]
+    kept = edgepatch("train-many", file.path, "--joint", "--affinity", "--resume", "--json")
+    assert kept.document == whole[1]  # what was measured before, too
 
 
 def test_results_are_kept_unless_resumed_and_then_not_trained_again(
@@ -144,7 +144,7 @@ def test_results_are_kept_unless_resumed_and_then_not_trained_again(
         joint_runs.run(file, backbone, Quiet())
     patch = whole[0] / "digits.epatch"
     before = patch.read_bytes()
-    assert joint_runs.run(file, backbone, Killing("epoch"), resume=True)["runs"] == whole[1]["runs"]
+    assert joint_runs.run(file, backbone, Killing(""), resume=True)["runs"] == whole[1]["runs"]  # nor images read
     assert patch.read_bytes() == before
     patch.write_bytes(before[:-1])
     with pytest.raises(KeyboardInterrupt):  # a damaged result counts for nothing
@@ -184,6 +184,22 @@ def test_a_row_of_preferences_has_a_number_for_each_task_a_faulty_one_too(tasks:
     assert {"field": "joint.preferences row 1", "message": "has not one number a task", "got": 2, "expected": 3} in (
         caught.value.details["problems"]
     )
+
+
+def test_a_preference_beside_rows_of_them_is_told(tasks: Make) -> None:
+    with pytest.raises(UsageError, match="counts for nothing"):
+        tasks("preferences = [[1, 1]]", patch='bias"\npreference = 2\nresize = "stretch')
+
+
+def test_a_task_that_lost_by_joining_is_told() -> None:
+    task = {
+        "task": "digits", "kinds": "bias+classifier", "bytes": 1000, "accuracy": 0.6, "head_accuracy": 0.6,
+        "head_accuracy_before": 0.7, "fell_back_to_head": False,
+    }  # fmt: skip
+    run = {"tasks": [task], "preferences": [1], "backbone": "joint.backbone", "epochs": 1, "seconds": 1.0}
+    text = train_many.together({"runs": [run]}, "out")
+    assert "worse than a head on the old backbone" in text
+    assert "1 epoch," in text
 
 
 def test_tasks_of_other_padding_share_one_kernel_in_one_layer_each(gated: Backbone) -> None:

@@ -29,12 +29,12 @@ WORK = Path(os.environ.get("EDGEPATCH_WORK", Path(__file__).parents[2] / "build"
 SETS = ("clothing10", "coffeeleaf5", "signdigits10", "steel6", "trash6")
 FULL = "top:19"  # all 19 blocks' kernels, scale and bias at every site, and the head: nothing stands still
 HEADLINE = ("scale_bias", "scale_bias+depthwise", FULL)
+BOTTOM = ("bottom:6", "bottom:3")
 KINDS = (
     *HEADLINE,
     "depthwise",
     "mask+scale_bias",
-    "bottom:6",
-    "bottom:3",
+    *BOTTOM,
     "mask",
     "bottom:13",
     "top:1",
@@ -50,7 +50,8 @@ SIZE, LIMIT, EPOCHS = 128, 600, 8
 
 def wanted() -> list[dict[str, Any]]:
     """All runs, in the order in which they are taken: a stopped study is as even as can be."""
-    order = [(0, KINDS), (1, HEADLINE), (2, HEADLINE), (1, KINDS[len(HEADLINE) :])]
+    others = tuple(kinds for kinds in KINDS if kinds not in (*HEADLINE, *BOTTOM))
+    order = [(0, KINDS), (1, (*HEADLINE, *BOTTOM)), (2, HEADLINE), (1, others)]
     return [
         {"kinds": kinds, "set": name, "seed": seed, "size": SIZE, "limit": LIMIT, "epochs": EPOCHS}
         for seed, rows in order

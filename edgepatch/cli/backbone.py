@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepatch.cli.common import check_name, framework, json_option, kib, refuse_names, show
+from edgepatch.cli.common import check_name, framework, json_option, kib, number_of, refuse_names, show
 from edgepatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -184,4 +184,4 @@ def patch(backbone: str, out: str, as_json: bool) -> None:
         "bytes": count,
         "backbone_id": own.backbone_id,
     }
-    show(document, f"{out}: {own.task}, {len(own.labels)} classes, {kib(count)}", as_json)
+    show(document, f"{out}: {own.task}, {number_of(len(own.labels), 'class', 'classes')}, {kib(count)}", as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgepatch.cli.common import check_name, framework, json_option, kib, show
+from edgepatch.cli.common import check_name, framework, json_option, kib, number_of, show
 
 
 @click.command()
@@ -53,5 +53,6 @@ def command(graph: str, patch: str, out: str, as_json: bool) -> None:
         "patch": patch,
         "backbone_id": shared.backbone_id,
     }
-    text = f"{out}: {task.task}, {shared.format} {precision}, {len(task.labels)} classes, {kib(len(data))}"
+    classes = number_of(len(task.labels), "class", "classes")
+    text = f"{out}: {task.task}, {shared.format} {precision}, {classes}, {kib(len(data))}"
     show(document, text, as_json)

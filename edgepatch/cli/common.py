@@ -48,6 +48,16 @@ def framework(module: str, *, why: str) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every model after the fifth
 
 
+def require_file(path: str, mend: str) -> None:
+    """Say at once, before a framework is loaded, that a file is not there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not Path(path).is_file():
+        raise UsageError("is a folder" if Path(path).is_dir() else "there is no such file", file=path, mend=mend)
+
+
 def check_name(out: str, suffix: str, field: str = "--out") -> None:
     """Refuse an output whose name says that it is something else: it would be found under it later, or replace it.
 
@@ -80,6 +90,11 @@ def table(rows: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def number_of(count: int, what: str, plural: str | None = None) -> str:
+    """A count with its noun: `1 epoch`, `2 epochs`."""
+    return f"{count} {what if count == 1 else plural or what + 's'}"
 
 
 def kib(count: int) -> str:

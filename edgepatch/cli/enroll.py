@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import click
 
-from edgepatch.cli.common import check_name, engine_option, json_option, kib, mode_option, show, threads_option
+from edgepatch.cli.common import (
+    check_name,
+    engine_option,
+    json_option,
+    kib,
+    mode_option,
+    number_of,
+    show,
+    threads_option,
+)
+from edgepatch.errors import UsageError
 
 
 @click.command()
@@ -34,12 +45,12 @@ def command(
     engine: str | None,
     threads: int,
     as_json: bool,
-) -> None:
+) -> int:
     """Teach a patch one class from pictures of it, on the device: no host, no training, no picture of other classes.
 
     Five to twenty pictures make a usable class. A label that the patch knows is taught more pictures. Pictures that
-    cannot be read are named and skipped. Everything else in the patch stays as it is but its version, which grows by
-    one.
+    cannot be read are named and skipped; the exit code then says so. A picture that is given twice counts once.
+    Everything else in the patch stays as it is but its version, which grows by one.
 
     The patch has to carry statistics of its features, which training and calibrating write.
 
@@ -54,13 +65,17 @@ def command(
 
     check_name(out, ".epatch")
     files.refuse_unwritable(out)
+    if fresh and Path(out).exists() and Path(out).samefile(patch):
+        raise UsageError(
+            "would lose the classes that it was trained for", file=out, field="--fresh", mend="Choose another --out."
+        )
     if task is None and fresh:
         task = Path(out).stem
     done = enroll(
         graph,
         blob.read(patch),
         label,
-        images,
+        list({os.path.realpath(image): image for image in images}.values()),
         fresh=fresh,
         task=task,
         mode=mode,
@@ -70,6 +85,8 @@ def command(
     )
     for problem in done.skipped:
         click.echo(f"skipped {problem}", err=True)
+    if twice := len(images) - len({os.path.realpath(image) for image in images}):
+        click.echo(f"{number_of(twice, 'picture')} given twice, counted once", err=True)
     learned = done.patch
     version = blob.next_version(out, learned.task)
     if not fresh:
@@ -84,15 +101,17 @@ def command(
         "new": done.new,
         "images": done.images,
         "pictures": done.pictures,
-        "skipped": list(done.skipped),
+        "skipped": [str(error).splitlines()[0] for error in done.skipped],
         "labels": list(learned.labels),
         "bytes": size,
         "backbone_id": learned.backbone_id,
         "engine": done.engine,
     }
-    count = f"{done.images} picture" + ("s" if done.images > 1 else "")
+    count = number_of(done.images, "picture")
+    what = f"learned {label} from {count}" if done.new else f"{label} was known, and learned {count} more"
     text = (
-        f"{out}: {learned.task}, version {version}, {'learned' if done.new else 'more of'} {label} from {count}, "
-        f"{len(learned.labels)} classes, {kib(size)}"
+        f"{out}: {learned.task}, version {version}, {what}, "
+        f"{number_of(len(learned.labels), 'class', 'classes')}, {kib(size)}"
     )
     show(document, text, as_json)
+    return done.skipped[0].exit_code if done.skipped else 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from edgepatch.cli.common import table
+from edgepatch.cli.common import number_of, table
 from edgepatch.many.job import Event
 from edgepatch.many.jobs import DONE, FAILED, RUNNING, WAITING, Row, Watcher
 
@@ -22,7 +22,7 @@ class Lines(Watcher):
 
     def begin(self, rows: Sequence[Row]) -> None:
         waiting = sum(row.state == WAITING for row in rows)
-        self.say(f"{len(rows)} tasks, {waiting} of them to be trained")
+        self.say(f"{number_of(len(rows), 'task')}, {waiting} of them to be trained")
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import click
 
-from edgepatch.cli.common import framework, json_option, kib, show, table
+from edgepatch.cli.common import framework, json_option, kib, number_of, require_file, show, table
 from edgepatch.errors import UsageError
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20}
@@ -120,6 +121,9 @@ def command(
         if changed[name] is not None and not needed:
             other = "--patch policy" if name == "sparsity" else "--share FILE.epatch, too"
             raise UsageError("has nothing to weigh", field=f"--{name}", got=changed[name], expected=other)
+    require_file(backbone, "Make one: edgepatch backbone create mobilenet_v2 --size 224 --out mobilenet.backbone")
+    if not Path(data).exists():
+        raise UsageError("there is no such folder", file=data, mend="Give a folder with one folder of images a class.")
     framework("tensorflow", why="training")
     from edgepatch.backbones import backbone as files
     from edgepatch.codec import CODECS
@@ -154,7 +158,7 @@ def command(
         f"{out}: {report['kinds']}, {kib(report['bytes'])}, "
         f"{report['trained_parameters']:,} values ({share_of_kernels:.1%} of the backbone's kernels)\n"
         f"validation accuracy {report['accuracy']:.1%}, head alone {report['head_accuracy']:.1%}, "
-        f"{report['epochs']} epochs, {report['seconds']:.0f} s\n"
+        f"{number_of(report['epochs'], 'epoch')}, {report['seconds']:.0f} s\n"
     )
     if report["skipped_blocks"]:
         text += f"skipped blocks: {', '.join(map(str, report['skipped_blocks']))}\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgepatch.cli.common import framework, json_option, show, table
+from edgepatch.cli.common import framework, json_option, number_of, require_file, show, table
 from edgepatch.errors import EdgepatchError, UsageError
 
 
@@ -98,6 +98,7 @@ def command(
         raise UsageError(
             "one joint training is one process", field="--joint", expected="no --engine, --address or --jobs"
         )
+    require_file(tasks, "Write one: edgepatch train-many --help shows a whole TASKS.toml.")
     framework("tensorflow", why="training")
     from edgepatch.cli import live
     from edgepatch.many import jobs as independent
@@ -108,7 +109,11 @@ def command(
         from edgepatch.many import joint_runs
         from edgepatch.progress import Terminal
 
-        document = joint_runs.run(file, own, Terminal(), affinity=affinity, resume=resume)
+        try:
+            document = joint_runs.run(file, own, Terminal(), affinity=affinity, resume=resume)
+        except KeyboardInterrupt:
+            again = f"edgepatch train-many {tasks} --joint{' --affinity' if affinity else ''} --resume"
+            raise EdgepatchError("interrupted; the training goes on from its last epoch", mend=again) from None
         show(document, together(document, file.out), as_json)
         return 0
     document = independent.train(
@@ -121,20 +126,25 @@ def together(document: dict[str, Any], out: str) -> str:
     """What joint trainings gave, for people."""
     parts = []
     for run in document["runs"]:
-        rows = [["task", "patch", "KB", "validation", "head alone", "preference"]]
+        heads = ["head alone, old backbone", "head alone, new backbone"]
+        rows = [["task", "preference", "patch", "KB", "validation", *heads, "remark"]]
         for task, preference in zip(run["tasks"], run["preferences"], strict=True):
-            kept = " (head alone kept)" if task["fell_back_to_head"] else ""
-            cells = [task["task"], task["kinds"], f"{task['bytes'] / 1000:.1f}", f"{task['accuracy']:.1%}{kept}"]
-            rows.append([*cells, f"{task['head_accuracy_before']:.1%}", f"{preference:g}"])
-        parts.append(f"{table(rows)}\n{run['backbone']}: {run['epochs']} epochs, {run['seconds']:.0f} s")
+            remark = "the head alone is kept" if task["fell_back_to_head"] else ""
+            if task["accuracy"] < task["head_accuracy_before"]:
+                remark = "worse than a head on the old backbone"
+            figures = [f"{task[key]:.1%}" for key in ("accuracy", "head_accuracy_before", "head_accuracy")]
+            size = f"{task['bytes'] / 1000:.1f}"
+            rows.append([task["task"], f"{preference:g}", task["kinds"], size, *figures, remark])
+        parts.append(f"{table(rows)}\n{run['backbone']}: {number_of(run['epochs'], 'epoch')}, {run['seconds']:.0f} s")
     if found := document.get("affinity"):
         rows = [["% less loss after a step for", *found["tasks"]]]
         for name, row in zip(found["tasks"], found["affinity"], strict=True):
             rows.append([name, *(f"{100 * value:+.2f}" for value in row)])
         groups = "; ".join(", ".join(group) for group in found["grouping"])
-        parts.append(f"{table(rows)}\nproposed grouping: {groups}\nheat map: {out}/affinity.png")
+        measured = number_of(found["measurements"], "measurement")
+        parts.append(f"{table(rows)}\nproposed grouping, of {measured}: {groups}\nheat map: {out}/affinity.png")
     if found := document.get("front"):
-        rows = [["preferences", *found["tasks"], ""]]
+        rows = [["preferences", *found["tasks"], "place"]]
         for row in found["rows"]:
             cells = [", ".join(f"{weight:g}" for weight in row["preferences"])]
             cells += [f"{accuracy:.1%}" for accuracy in row["accuracy"]]

@@ -62,11 +62,11 @@ def scan(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
         raise UsageError(f"cannot be read: {error.strerror}", file=root) from error
     if mixed := [name for name in found if name in SPLITS]:
         raise UsageError(
-            "has a folder named as a split among its classes",
+            f"has a folder named as a split, {mixed[0]}, where class folders are expected",
             file=root,
-            field=mixed[0],
             got=", ".join(found[:12]),
             expected="class folders only, or train/ and val/ or test/ with class folders in them",
+            mend=f"Give {root / mixed[0]} if that is what you mean.",
         )
     if not found:
         raise UsageError(
@@ -84,9 +84,8 @@ def scan(folder: str | os.PathLike[str], classes: Sequence[str] | None = None) -
         )
     if classes is not None and (unknown := [name for name in found if name not in classes]):
         raise UsageError(
-            "has a class that the task does not know",
+            f"has a class that the task does not know, {unknown[0]}",
             file=root,
-            field=unknown[0],
             got=", ".join(found[:12]),
             expected=", ".join(list(classes)[:12]),
         )
@@ -155,14 +154,14 @@ def split(images: Files, *, share: float, seed: int, source: object = None) -> t
 def evaluation_split(data: str | os.PathLike[str], classes: Sequence[str]) -> tuple[Files, str]:
     """The images to evaluate on, and the name of their split.
 
-    Of a DATA that has train/, test/ is taken, else val/; any other DATA is taken whole.
+    Of a DATA with splits test/ is taken, else val/; any other DATA is taken whole.
 
     Raises:
         UsageError: as `scan`.
     """
     root = Path(data)
     for name in ("test", "val"):
-        if (root / name).is_dir() and (root / "train").is_dir():
+        if (root / name).is_dir():
             return scan(root / name, classes), name
     return scan(root, classes), "all"
 

@@ -196,7 +196,12 @@ def require_listener(address: str) -> None:
         return
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise UsageError("is no address", field="--address", got=address, expected="auto, host:port or ray://host:port")
+        raise UsageError(
+            "this is no address of a Ray cluster",
+            field="--address",
+            got=address,
+            expected="auto, host:port or ray://host:port",
+        )
     tried, answer = f"a connection to {host}, port {port}", b""
     try:
         with socket.create_connection((host.strip("[]"), int(port)), ANSWER) as connection:

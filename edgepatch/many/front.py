@@ -41,6 +41,7 @@ def picture(names: Sequence[str], preferences: Sequence[Sequence[float]], scores
             colour = "tab:blue" if kept[row] else "lightgrey"
             axis.scatter(100 * scores[row, 0], 100 * scores[row, 1], color=colour, zorder=2)
             axis.annotate(label, 100 * scores[row], xytext=(5, 5), textcoords="offset points", fontsize=8)
+        axis.margins(0.15)  # room for the labels
         axis.set_xlabel(f"{plain(names[0])}, validation accuracy in %")
         axis.set_ylabel(f"{plain(names[1])}, validation accuracy in %")
     else:
@@ -50,7 +51,10 @@ def picture(names: Sequence[str], preferences: Sequence[Sequence[float]], scores
         axis.set_xticks(range(len(names)), [plain(name) for name in names], rotation=20)
         axis.set_ylabel("validation accuracy in %")
         axis.legend(title="preferences", fontsize=8)
-    axis.set_title("what each preference is worth" + ("" if all(kept) else " (grey: beaten by another in every task)"))
+    axis.set_title(
+        f"what each row of preferences ({', '.join(plain(name) for name in names)}) is worth"
+        + ("" if all(kept) else "\ngrey: beaten by another in every task")
+    )
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()

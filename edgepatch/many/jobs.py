@@ -143,7 +143,7 @@ def train(
     if engine not in ENGINES:
         raise UsageError("there is no such engine", field="--engine", got=engine, expected=", ".join(ENGINES))
     if address is not None and engine != "ray":
-        raise UsageError("only Ray has one", field="--address", got=address, expected="--engine ray")
+        raise UsageError("an address is of a Ray cluster", field="--address", got=address, expected="--engine ray, too")
     if any(map(storage.is_remote, [tasks.out, *(path for each in tasks.tasks for path in (each.data, each.val))])):
         require("fsspec", extra="ray", why="reading and writing anywhere but on this machine")
     watcher, start = watcher or Watcher(), time.monotonic()

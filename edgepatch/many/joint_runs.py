@@ -18,6 +18,7 @@ from edgepatch.many.sharing import require_joinable
 from edgepatch.many.simultaneous import REPORT
 from edgepatch.many.tasks_file import Problems, TasksFile
 from edgepatch.progress import Reporter
+from edgepatch.training.task import Task
 
 AFFINITY, FRONT = "affinity", "front"  # names of a .json and a .png each
 
@@ -40,16 +41,22 @@ def run(
         UsageError: tasks that cannot be trained together, all of them told at once, or results that would be lost.
     """
     out = _check(file, backbone, resume)
-    ready = simultaneous.prepare(file, backbone, out, reporter)
-    meter = Meter(ready, seed=file.tasks[0].recipe.seed) if affinity else None
+    sources = simultaneous.sources(file, backbone, out)
+    ready: list[Task] = []
+    meter: Meter | None = None
     rows = file.joint.preferences or (tuple(entry.preference for entry in file.tasks),)
     reports: list[dict[str, Any]] = []
     for number, row in enumerate(rows):
         folder = out / f"front-{number + 1}" if file.joint.preferences else out
         if file.joint.preferences:
             reporter.say(f"preferences {', '.join(f'{weight:g}' for weight in row)} ({number + 1} of {len(rows)})")
-        found = simultaneous.finished(file, ready, row, folder) if resume else None
-        if found is None:
+        found = simultaneous.finished(file, backbone, sources, row, folder) if resume else None
+        if found is not None:
+            reporter.say(f"finished before: {folder}")
+        else:
+            ready = ready or simultaneous.prepare(file, backbone, sources, reporter)
+            if affinity and number == 0:
+                meter = Meter(ready, seed=file.tasks[0].recipe.seed)
             measuring = meter if number == 0 else None
             found = simultaneous.train(file, backbone, ready, folder, reporter, preferences=row, meter=measuring)
         reports.append(found)
@@ -57,6 +64,12 @@ def run(
     names = [entry.name for entry in file.tasks]
     if meter and meter.count:
         document["affinity"] = _affinity(meter, names, file.joint.groups, out)
+    elif affinity and (measured := _measured(out, names)):
+        document["affinity"] = measured
+    elif affinity:
+        reporter.say(
+            "no affinity: the first training was finished before, without --affinity; to measure it, give another out"
+        )
     if file.joint.preferences:
         document["front"] = _front(reports, names, out)
     return document
@@ -78,8 +91,23 @@ def _check(file: TasksFile, backbone: Backbone, resume: bool) -> Path:
     problems.raise_if_any()
     taken = [path for path in (out / REPORT, out / f"{FRONT}.json") if path.exists()]
     if taken and not resume:
-        raise UsageError("has results already", file=out, got=taken[0].name, mend="Give --resume, or another out.")
+        raise UsageError(
+            "has results already",
+            file=out,
+            field="out",
+            got=taken[0].name,
+            mend="Give --resume to keep what is finished and go on with the rest, or another folder as out.",
+        )
     return out
+
+
+def _measured(out: Path, names: list[str]) -> dict[str, Any] | None:
+    """The affinities of these tasks that an earlier run measured, if one did."""
+    try:
+        found: dict[str, Any] = json.loads((out / f"{AFFINITY}.json").read_bytes())
+        return found if found["tasks"] == names else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _affinity(meter: Meter, names: list[str], groups: int, out: Path) -> dict[str, Any]:

@@ -148,10 +148,11 @@ def write(out: str, document: dict[str, Any]) -> None:
 
 def cells(tasks: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table of all tasks, its heads first."""
-    rows = [["task", "state", "validation", "head alone", "epochs", "KB", "seconds", "attempts", ""]]
+    rows = [["task", "state", "validation", "head alone", "epochs", "KB", "seconds", "attempts", "remark"]]
     for task in tasks:
         trained = "accuracy" in task
-        note = f"went on after epoch {task['resumed_after']}" if task.get("resumed_after") else ""
+        notes = [f"went on after epoch {task['resumed_after']}"] if task.get("resumed_after") else []
+        notes += ["the head alone is kept"] if task.get("fell_back_to_head") else []
         error = task.get("error")
         rows.append(
             [
@@ -163,7 +164,7 @@ def cells(tasks: Sequence[dict[str, Any]]) -> list[list[str]]:
                 f"{task['bytes'] / 1000:.1f}" if trained else "",
                 f"{task['seconds']:.0f}" if "seconds" in task else "",
                 str(task.get("attempt", task.get("attempts", ""))),
-                str(error["message"]).splitlines()[0][:100] if error else note,
+                str(error["message"]).splitlines()[0][:100] if error else "; ".join(notes),
             ]
         )
     return rows

@@ -35,24 +35,21 @@ from edgepatch.training import joint as phase
 from edgepatch.training import task as tasks
 from edgepatch.training.checkpoints import State
 from edgepatch.training.recipe import Recipe
-from edgepatch.training.task import Task
+from edgepatch.training.task import Source, Task
 from edgepatch.training.trainer import Result, Trained
 
 BACKBONE, REPORT, CHECKPOINT = "joint.backbone", "joint.json", "joint.resume"
 
 
-def prepare(file: TasksFile, backbone: Backbone, out: Path, reporter: Reporter) -> list[Task]:
-    """Every task's images, and its head alone on the backbone as it is.
+def sources(file: TasksFile, backbone: Backbone, out: Path) -> list[Source]:
+    """Every task's images, listed.
 
     Raises:
-        UsageError, BadFileError: of `task.source` and `task.prepare`.
+        UsageError: of `task.source`.
     """
-    ready = []
-    for entry in file.tasks:
-        reporter.say(f"{entry.name}:")
-        own = backbone.at(entry.size)
-        source = tasks.source(
-            own,
+    return [
+        tasks.source(
+            backbone.at(entry.size),
             entry.data,
             out / f"{entry.name}.epatch",
             entry.recipe,
@@ -61,7 +58,20 @@ def prepare(file: TasksFile, backbone: Backbone, out: Path, reporter: Reporter) 
             licence=entry.licence,
             resize=entry.resize,
         )
-        ready.append(tasks.prepare(own, source, entry.recipe, reporter))
+        for entry in file.tasks
+    ]
+
+
+def prepare(file: TasksFile, backbone: Backbone, found: Sequence[Source], reporter: Reporter) -> list[Task]:
+    """Every task's images, read, and its head alone on the backbone as it is.
+
+    Raises:
+        BadFileError: of `task.prepare`.
+    """
+    ready = []
+    for entry, source in zip(file.tasks, found, strict=True):
+        reporter.say(f"{entry.name}:")
+        ready.append(tasks.prepare(backbone.at(entry.size), source, entry.recipe, reporter))
     return ready
 
 
@@ -175,7 +185,7 @@ def train(
     variables = [*kernels.variables, *(variable for member in members for variable in member.own)]
     optimizers = [shared, *(member.optimizer.own for member in members)]
     checkpoint = out / CHECKPOINT
-    fingerprint = _fingerprint(file, preferences, ready)
+    fingerprint = _fingerprint(file, preferences, [trainer.digest(task) for task in ready])
     start_weights = [np.array(variable) for variable in variables]
     state = checkpoints.restore(checkpoint, fingerprint, variables, optimizers) or State(best_weights=start_weights)
     if state.epoch:
@@ -221,7 +231,7 @@ def train(
             state.best, state.best_weights = score, [np.array(variable) for variable in variables]
         checkpoints.save(checkpoint, fingerprint, variables, optimizers, state)
     state.share = phase.step_back(variables, start_weights, state, look)
-    report = _write(file, backbone, kernels, members, out, state, preferences, fingerprint, reporter, start)
+    report = _write(file, backbone, kernels, members, out, state, preferences, reporter, start)
     checkpoint.unlink(missing_ok=True)
     return report
 
@@ -234,7 +244,6 @@ def _write(
     out: Path,
     state: State,
     preferences: Sequence[float],
-    fingerprint: str,
     reporter: Reporter,
     start: float,
 ) -> dict[str, Any]:
@@ -264,7 +273,7 @@ def _write(
         "from_backbone_id": backbone.id,
         "epochs": state.epoch,
         "seconds": round(time.monotonic() - start, 2),
-        "fingerprint": fingerprint,
+        "fingerprint": _fingerprint(file, preferences, _listed(backbone, [each.task.source for each in members])),
         "joint": dataclasses.asdict(file.joint),
         "preferences": list(preferences),
         "shared_sites": len(kernels.sites),
@@ -294,22 +303,35 @@ def _history(history: Sequence[dict[str, Any]], number: int) -> list[dict[str, f
     return [{name: entry[name][number] for name in names} for entry in history]
 
 
-def finished(file: TasksFile, ready: Sequence[Task], preferences: Sequence[float], out: Path) -> dict[str, Any] | None:
-    """The report of a joint training of just these tasks that is there already, whole; None if there is none."""
+def finished(
+    file: TasksFile, backbone: Backbone, found: Sequence[Source], preferences: Sequence[float], out: Path
+) -> dict[str, Any] | None:
+    """The report of a joint training of just these tasks that is there already, whole; None if there is none.
+
+    Images count by their names and sizes: to read them all would take long where nothing is left to do.
+    """
     try:
         report: dict[str, Any] = json.loads((out / REPORT).read_bytes())
         whole = all(blob.read(row["patch"]).backbone_id == report["backbone_id"] for row in report["tasks"])
-        same = report["fingerprint"] == _fingerprint(file, preferences, ready)
+        same = report["fingerprint"] == _fingerprint(file, preferences, _listed(backbone, found))
         return report if whole and same and backbones.read(report["backbone"]).id == report["backbone_id"] else None
     except (OSError, ValueError, KeyError, TypeError, EdgepatchError):  # missing, damaged or not ours: train anew
         return None
 
 
-def _fingerprint(file: TasksFile, preferences: Sequence[float], ready: Sequence[Task]) -> str:
-    """Everything the training depends on: another task, recipe or image starts it anew."""
+def _listed(backbone: Backbone, found: Sequence[Source]) -> list[Any]:
+    """What tasks are trained on, as far as it can be told without reading images."""
+    listed: list[Any] = [backbone.id]
+    for source in found:
+        images = [(path.parent.name, path.name, path.stat().st_size) for path in source.train.paths + source.val.paths]
+        listed.append([source.preprocessing.to_json(), source.classes, len(source.train), images])
+    return listed
+
+
+def _fingerprint(file: TasksFile, preferences: Sequence[float], facts: Sequence[Any]) -> str:
+    """Of everything a training depends on: another task, recipe or image, of which `facts` tell, starts it anew."""
     joint = dataclasses.asdict(file.joint)
     for name in ("preferences", "affinity_every", "groups"):  # these change nothing in it
         del joint[name]
-    kinds = [[entry.name, entry.patch, entry.codec] for entry in file.tasks]
-    facts = [joint, list(preferences), kinds, [trainer.digest(task) for task in ready]]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    entries = [[entry.name, entry.patch, entry.codec, entry.recipe.to_json()] for entry in file.tasks]
+    return hashlib.sha256(json.dumps([joint, list(preferences), entries, list(facts)]).encode()).hexdigest()

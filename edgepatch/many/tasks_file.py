@@ -227,7 +227,10 @@ class _Table:
         try:
             return kind(self.values[key])
         except _WrongError as wrong:
-            self.add(key, "is not what it should be", got=_shown(self.values[key]), expected=wrong.expected)
+            got = self.values[key]
+            near = difflib.get_close_matches(str(got), wrong.expected.split(" or "), 1) if isinstance(got, str) else []
+            message = "is not what it should be" + (f"; did you mean {near[0]}?" if near else "")
+            self.add(key, message, got=_shown(got), expected=wrong.expected)
             return default
 
     def refuse_rest(self) -> None:
@@ -438,6 +441,8 @@ def _joint(table: _Table, count: int, entries: Sequence[Entry], own: Backbone | 
     table.refuse_rest()
     if own and joint.kernels != "all":
         found.attempt("joint.kernels", lambda: shared_kernels(joint.kernels, own))
+    if joint.preferences and (own_ones := [entry.name for entry in entries if entry.preference != 1]):
+        table.add("preferences", "has rows, so a task's own preference counts for nothing", got=own_ones[0])
     tasks = max(count, len(entries))  # a faulty task makes no entry, a task of several sizes makes several
     for number, row in enumerate(joint.preferences):
         if len(row) != tasks:

@@ -45,7 +45,7 @@ class Enrolled:
         new: whether the patch did not know it.
         images: how many pictures were learned from.
         pictures: how many the class has been enrolled from, all told; 0 where it was trained.
-        skipped: pictures that could not be read, with the reason.
+        skipped: of pictures that could not be read, the reasons.
         engine: that ran the graph.
     """
 
@@ -54,7 +54,7 @@ class Enrolled:
     new: bool
     images: int
     pictures: int
-    skipped: tuple[str, ...]
+    skipped: tuple[EdgepatchError, ...]
     engine: str
 
 
@@ -128,7 +128,7 @@ def enroll(
         fresh or label not in patch.labels,
         len(found),
         learned.statistics.pictures[index] if index >= 0 else 0,
-        tuple(str(error).splitlines()[0] for error in skipped),
+        tuple(skipped),
         used,
     )
 
@@ -312,7 +312,7 @@ def _require_enrollable(patch: Patch, label: str, task: str | None, fresh: bool,
     for name, text, most in (("--label", label, MAX_LABEL), ("--task", task, 100)):
         if text is not None and not (0 < len(text) <= most and text.isprintable()):
             raise UsageError(
-                "cannot stand in a patch",
+                "this cannot stand in a patch",
                 field=name,
                 got=repr(text[:40]) + (f"... of {len(text)} characters" if len(text) > 40 else ""),
                 expected=f"1 to {most} printable characters",

@@ -138,7 +138,7 @@ def train(
     if run.patch.metrics["fell_back_to_head"]:
         ready.reporter.say(
             "training did not improve on the head alone on the validation images: the head alone is kept, in a file as "
-            "large as any of these kinds; --patch classifier makes a small one, which can be bound"
+            "large as any of these kinds; --patch classifier makes a smaller one"
         )
     result = write(ready, calibrated(ready, run), out, start)
     checkpoint.unlink(missing_ok=True)
