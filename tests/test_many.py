@@ -173,11 +173,11 @@ def test_an_interrupt_stops_the_workers_and_says_how_to_go_on(
 ) -> None:
     engine = Scripted({"a": [[DONE]], "b": [[("started", {"pid": 1}), epoch(1), ("interrupt", {})]]})
     monkeypatch.setitem(jobs.ENGINES, "local", engine)
-    outcome = edgepatch("train-many", tasks_toml({"name": "a"}, {"name": "b"}), "--json")
+    outcome = edgepatch("train-many", tasks_toml({"name": "a"}, {"name": "b"}), "--jobs", 2, "--json")
     error = outcome.document["error"]
     assert (outcome.code, engine.stopped) == (1, True)
     assert "1 of 2 tasks are done" in error["message"]
-    assert error["mend"] == f"edgepatch train-many {tmp_path / 'tasks.toml'} --resume"
+    assert error["mend"] == f"edgepatch train-many {tmp_path / 'tasks.toml'} --resume --jobs 2"
     assert states(json.loads((tmp_path / "out" / "results.json").read_text())) == {"a": "done", "b": "running"}
 
 

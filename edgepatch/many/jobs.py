@@ -194,7 +194,12 @@ def _attend(
         done = sum(row.state in (DONE, KEPT) for row in rows)
         raise EdgepatchError(
             f"interrupted; {done} of {len(rows)} tasks are done, the others go on from their last epoch",
-            mend=f"edgepatch train-many {tasks.path} --resume",
+            mend=" ".join(
+                ["edgepatch train-many", str(tasks.path), "--resume"]
+                + [f"--engine {engine}"] * (engine != "local")
+                + [f"--address {address}"] * (address is not None)
+                + [f"--jobs {jobs}"] * (jobs is not None)
+            ),
         ) from None
     finally:
         started.stop()

@@ -64,6 +64,8 @@ def run(
     names = [entry.name for entry in file.tasks]
     if meter and meter.count:
         document["affinity"] = _affinity(meter, names, file.joint.groups, out)
+    elif meter:
+        reporter.say("no affinity: there were fewer steps than affinity_every")
     elif affinity and (measured := _measured(out, names)):
         document["affinity"] = measured
     elif affinity:
