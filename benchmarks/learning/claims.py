@@ -74,7 +74,8 @@ def together(name: str, sets: tuple[str, ...], seed: int, *, more: str = "", aff
             ready = tasks.move(prepared(row["task"], seed, SIZE, LIMIT), new)
             row["test"] = tested(ready, blob.read(row["patch"]))
         del run["history"]
-    return document
+    found: dict[str, Any] = json.loads(json.dumps(document).replace(f"{read.out}/", ""))  # of this machine's folders
+    return found
 
 
 def joint(seed: int = 0) -> None:
