@@ -170,7 +170,7 @@ def aims() -> str:
 
 
 def small_kinds() -> list[str]:
-    """Kinds under 256 KB that were run with two seeds on all sets: among kinds of one seed luck would choose."""
+    """Kinds under 256 KB that were run with two seeds or more on all sets: of one seed, luck would choose."""
     found = accuracies()
     return [kinds for kinds in KINDS if size_of(kinds) < SMALL and all(len(found[kinds][name]) > 1 for name in SETS)]
 
