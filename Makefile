@@ -50,10 +50,10 @@ kinds: $(READY)
 learning: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/study.py run
 	$(BIN)/python benchmarks/learning/study.py costs
-	$(BIN)/python benchmarks/learning/claims.py joint
-	$(BIN)/python benchmarks/learning/claims.py front
-	$(BIN)/python benchmarks/learning/claims.py sizes
-	$(BIN)/python benchmarks/tables.py study costs aims joint affinity front sizes
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/claims.py joint
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/claims.py front
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/claims.py sizes
+	$(BIN)/python benchmarks/tables.py study costs aims claims joint affinity front sizes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

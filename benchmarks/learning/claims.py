@@ -1,7 +1,7 @@
 """Joint training against single tasks, affinities, a front, and one patch a resolution: more of docs/learning.md.
 
     python benchmarks/learning/claims.py joint|front|sizes     # finished runs are kept in results/
-    python benchmarks/learning/tables.py
+    python benchmarks/tables.py claims joint affinity front sizes
 
 Uses the images and the recipe of study.py, whose rows are the single tasks. Epochs are chosen on validation images;
 the test images report, once a run.

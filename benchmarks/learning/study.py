@@ -1,7 +1,7 @@
 """Every patch kind on every classification set, and full fine-tuning: the runs behind docs/learning.md.
 
     python benchmarks/learning/study.py run [--jobs N]     # resumable: finished runs are kept in results/study.jsonl
-    python benchmarks/learning/tables.py                   # the tables and pictures of docs/learning.md
+    python benchmarks/tables.py study costs aims claims    # the tables and pictures of docs/learning.md
 
 Each job is a process of one core; they share the work by claiming runs. Epochs are chosen on validation images; the
 test images report, once a run. With KERAS_BACKEND=jax or torch the same command trains on a GPU.

@@ -71,11 +71,12 @@ def command(
         )
     if task is None and fresh:
         task = Path(out).stem
+    different = {os.path.realpath(image): image for image in images}
     done = enroll(
         graph,
         blob.read(patch),
         label,
-        list({os.path.realpath(image): image for image in images}.values()),
+        different.values(),
         fresh=fresh,
         task=task,
         mode=mode,
@@ -85,7 +86,7 @@ def command(
     )
     for problem in done.skipped:
         click.echo(f"skipped {problem}", err=True)
-    if twice := len(images) - len({os.path.realpath(image) for image in images}):
+    if twice := len(images) - len(different):
         click.echo(f"{number_of(twice, 'picture')} given twice, counted once", err=True)
     learned = done.patch
     version = blob.next_version(out, learned.task)

@@ -123,8 +123,9 @@ def fit(
             + (f", skipped blocks: {result['skipped']}" if skips else "")
             + (f", about {left:.0f} s left" if left else "")
         )
-        if not searching and score(val_accuracy, val_loss) > state.best:
-            state.best = score(val_accuracy, val_loss)
+        reached = score(val_accuracy, val_loss)
+        if not searching and reached > state.best:
+            state.best = reached
             state.best_weights = [np.array(variable) for variable in variables]
         checkpoints.save(checkpoint, fingerprint, variables, optimizers, state)
         reporter.epoch(state.epoch, epochs, result)
