@@ -1,9 +1,9 @@
 """How a patch's values are stored: as float16, or as small integers that say how they differ from the backbone's.
 
-`int8` stores integers of at most eight bits, packed, each times a step: one step a site, and one a class of the head.
-Scales are kept as relative changes, biases as what is left when the backbone's own bias has gone through that change,
-kernels as differences; all are mostly small, so a few bits hold them (docs/decisions/0007-codec.md has the
-measurements). Masks and skips are bits in either codec.
+`int8` stores integers of at most eight bits, packed, each times a step: one step a site, and of a head's kernels one an
+output channel. Scales are kept as relative changes, biases as what is left when the backbone's own bias has gone
+through that change, kernels as differences; all are mostly small, so a few bits hold them
+(docs/decisions/0007-codec.md has the measurements). Masks and skips are bits in either codec.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import numpy as np
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, MismatchError, UsageError
+from edgepatch.head_network import PREFIX
 from edgepatch.trunk import CHANNELS, SITES, SKIP, Trunk
 
 CODECS = ("fp16", "int8")
-PACKED = (*CHANNELS, "kernel", "head_kernel")
+PACKED = (*CHANNELS, "kernel", "head_kernel")  # and kernels of a head on maps
 LARGEST = 1e8  # of a value: no sum of products with it overflows at once
 LARGEST_CHANGE = 4  # of a scale, relative: one channel beyond would coarsen its whole site
 SITE_BITS = 6
 KERNEL_BITS = 6
 HEAD_BITS = 6
 LARGE_HEAD, LARGE_HEAD_BITS = 32, 8  # from so many classes on the head is most of the file and needs its accuracy
+MAP_HEAD_BITS = 8  # its kernels follow one another, and what rounding does to one the next one sees
 
 
 def encode(
@@ -40,7 +42,7 @@ def encode(
 
     Args:
         values: float32, flat over the sites of each: `scale`, `bias`, `kernel`, bool `mask`, as far as the patch has
-            them; bool `skip`; `head_kernel`, `head_bias`.
+            them; bool `skip`; `head_kernel`, `head_bias`, or those of a head on maps.
         sites: numbers of the sites of `scale`, `bias`, `kernel` and `mask`.
         trunk: the network.
         codec: one of `CODECS`.
@@ -92,6 +94,9 @@ def encode(
             bits = LARGE_HEAD_BITS if value.shape[1] >= LARGE_HEAD else HEAD_BITS
             step = steps(np.abs(value).max(axis=0), bits)
             keep(name, value, step, step, bits)
+        elif _of_map_head(name):
+            step = steps(np.abs(value).reshape(-1, value.shape[-1]).max(axis=0), MAP_HEAD_BITS)
+            keep(name, value, step, step, MAP_HEAD_BITS)
         else:
             stored[name] = value.astype(np.float32)
     return stored, how
@@ -109,7 +114,7 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
 
     found = {name: value.shape for name, value in patch.tensors.items()}
     for name, how in patch.codec.items():
-        if name not in PACKED or name not in found:
+        if not (name in PACKED or _of_map_head(name)) or name not in found:
             raise bad("packs a tensor that is not there to be packed", name, ", ".join(found), ", ".join(PACKED))
         shape = how.get("shape") if isinstance(how, dict) else None
         if (
@@ -133,6 +138,10 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
     if {"scale", "bias"} <= set(found) and ("scale" in patch.codec) != ("bias" in patch.codec):
         raise bad("packs one of scale and bias", "scale", ", ".join(patch.codec), "both or none")
     return found
+
+
+def _of_map_head(name: str) -> bool:
+    return name.startswith(PREFIX) and name.endswith("/kernel")
 
 
 def check(patch: Patch, trunk: Trunk, file: object = None) -> dict[str, tuple[int, ...]]:

@@ -73,6 +73,10 @@ class Preprocessing:
         """Pixels (..., 3), 0..255, as float32 network input of the same shape."""
         return pixels * np.asarray(self.scale, np.float32) + np.asarray(self.offset, np.float32)
 
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Network input, float32 (1, size, size, 3), of a picture that `load` gave."""
+        return self.normalise(fit(image, self.size, self.resize))[None]
+
     def __call__(self, picture: Any) -> np.ndarray:
         """Network input, float32 (1, size, size, 3), of a path, a PIL image or an array.
 
@@ -80,7 +84,7 @@ class Preprocessing:
             UsageError: there is no such file, or the array has no shape of a picture.
             BadFileError: the file is not a picture that can be read.
         """
-        return self.normalise(fit(load(picture), self.size, self.resize))[None]
+        return self.prepare(load(picture))
 
 
 def load(picture: Any) -> Image.Image:

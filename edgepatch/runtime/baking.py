@@ -27,7 +27,7 @@ def bind_model(graph: Graph, fitted: Fitted) -> Model:
         BadFileError: the graph cannot be laid out for that size, whatever it says.
     """
     with _forgeries(f"laid out for {fitted.size} pixels", "sizes"):
-        return FORMATS[graph.format].bind_model(graph, fitted.size)
+        return FORMATS[graph.format].bind_model(graph, fitted.size, fitted.maps)
 
 
 def bake(graph: Graph, fitted: Fitted) -> Model:
@@ -37,7 +37,7 @@ def bake(graph: Graph, fitted: Fitted) -> Model:
         BadFileError: the bake table leads out of the file, or into itself.
     """
     with _forgeries("baked", "bake"):
-        return FORMATS[graph.format].bake_model(graph, fitted.values, fitted.ranges, fitted.size)
+        return FORMATS[graph.format].bake_model(graph, fitted.values, fitted.ranges, fitted.size, fitted.maps)
 
 
 @contextlib.contextmanager

@@ -5,23 +5,26 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 
-from edgepatch import blob
+from edgepatch import blob, imaging
 from edgepatch.blob import Patch
 from edgepatch.errors import MismatchError, UsageError
 from edgepatch.runtime import baking, engines, fitting, graph_file, heads
 from edgepatch.runtime.baking import Baked, Bound, Residents
 from edgepatch.runtime.fitting import Fitted
+from edgepatch.runtime.head_model import HeadModel
 
 MODES = ("auto", "bind", "bake")
 PROMOTE_AFTER = 3  # predictions of a task, bound, before `auto` bakes it
 MEMORY_MB = 128
+
+_Model = Baked | Bound | HeadModel
 
 
 @dataclasses.dataclass
@@ -31,6 +34,7 @@ class _Loaded:
     patch: Patch
     fitted: Fitted
     head: ModuleType
+    network: HeadModel | None = None  # the head, where it is a network of its own
     answers: int = 0  # bound, since it was loaded or last let go
     patience: int = PROMOTE_AFTER  # doubles each time it is let go, lest tasks push each other out all the time
     job: Future[None] | None = None
@@ -103,7 +107,7 @@ class Runtime:
         self._bake_lock = threading.Lock()  # one model is baked at a time
         self._residents = Residents(int(memory_mb * 1e6))
         self._baker: ThreadPoolExecutor | None = None
-        self._bounds: dict[int, Bound] = {}  # by input size
+        self._bounds: dict[tuple[int, tuple[str, ...]], Bound] = {}  # by input size and maps
         self._closed = False
         self._loaded: dict[str, _Loaded] = {}
         self._task: str | None = None
@@ -150,11 +154,12 @@ class Runtime:
                 got="bind",
                 expected="auto or bake",
             )
-        loaded = _Loaded(patch, fitted, heads.of(patch, fitted.values, file))
+        network = HeadModel(self.engine, self.threads, self._graph, fitted) if fitted.network else None
+        loaded = _Loaded(patch, fitted, heads.of(patch, fitted.values, file), network)
         with self._lock:
             self._refuse_closed()
+            gone: list[_Model] = [*self._residents.drop(patch.task), *self._heads([patch.task])]
             self._loaded[patch.task] = loaded
-            gone = self._residents.drop(patch.task)
             if self._task is None:
                 self._task = patch.task
         _close(gone)
@@ -168,7 +173,7 @@ class Runtime:
         """
         with self._lock:
             self._find(task)
-            gone = self._residents.drop(task)
+            gone: list[_Model] = [*self._residents.drop(task), *self._heads([task])]
             del self._loaded[task]
             if self._task == task:
                 self._task = next(iter(self._loaded), None)
@@ -199,7 +204,7 @@ class Runtime:
             task: for this picture alone; safe with other threads predicting other tasks.
 
         Returns:
-            A `Classification` from a classifier.
+            A `Classification` from a classifier, `Detections` from a detector, a `Segmentation` from a segmenter.
 
         Raises:
             UsageError: no patch is loaded, the task is not, or there is no such file.
@@ -207,8 +212,9 @@ class Runtime:
         """
         with self._lock:
             loaded = self._find(self._task if task is None else task)
-        image = loaded.patch.input(picture)
-        return loaded.head.decode(self._run(loaded, image), loaded.patch)
+        whole = imaging.load(picture)
+        outputs = self._run(loaded, loaded.patch.input.prepare(whole))
+        return loaded.head.decode(outputs, loaded.patch, whole.size)
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until nothing is being baked in the background; at most `timeout` seconds."""
@@ -253,7 +259,8 @@ class Runtime:
         with self._lock:
             baked, bound = self._residents.clear(), list(self._bounds.values())
             self._bounds.clear()
-        _close([*baked, *bound])
+            networks = self._heads(self._loaded)
+        _close([*baked, *bound, *networks])
 
     def __enter__(self) -> Runtime:
         return self
@@ -285,7 +292,7 @@ class Runtime:
                 baked = self._bake(loaded)
             outputs = self._run_bound(loaded, image) if baked is None else baked.run(image)
             if outputs is not None:
-                return outputs
+                return outputs if loaded.network is None else loaded.network.run(outputs)
             # it was let go between being found and being run
 
     def _run_bound(self, loaded: _Loaded, image: np.ndarray) -> dict[str, np.ndarray] | None:
@@ -299,15 +306,15 @@ class Runtime:
         return outputs
 
     def _bound(self, loaded: _Loaded) -> Bound:
-        """The bound form for a task's input size. A new one takes the place of those that no loaded task has."""
-        size, gone = loaded.fitted.size, []
+        """The bound form for a task's input size and maps; a new one takes the place of those that no task has."""
+        layout, gone = loaded.fitted.layout, []
         with self._lock:
             self._refuse_closed()
-            if size not in self._bounds:
-                sizes = {other.fitted.size for other in self._loaded.values()}
-                gone = [self._bounds.pop(idle) for idle in self._bounds.keys() - sizes]
-                self._bounds[size] = Bound(self.engine, self.threads, self._graph)
-            bound = self._bounds[size]
+            if layout not in self._bounds:
+                layouts = {other.fitted.layout for other in self._loaded.values()}
+                gone = [self._bounds.pop(idle) for idle in self._bounds.keys() - layouts]
+                self._bounds[layout] = Bound(self.engine, self.threads, self._graph)
+            bound = self._bounds[layout]
         _close(gone)
         return bound
 
@@ -351,6 +358,11 @@ class Runtime:
         _close(gone)
         return baked
 
+    def _heads(self, tasks: Iterable[str]) -> list[HeadModel]:
+        """The heads of loaded tasks that are models of their own."""
+        found = [self._loaded[task].network for task in tasks if task in self._loaded]
+        return [network for network in found if network]
+
     def _is_current(self, loaded: _Loaded) -> bool:
         """Whether a task is still loaded, and by this patch."""
         return self._loaded.get(loaded.patch.task) is loaded
@@ -360,7 +372,7 @@ class Runtime:
             raise UsageError("the runtime is closed")
 
 
-def _close(gone: Sequence[Baked | Bound]) -> None:
+def _close(gone: Sequence[_Model]) -> None:
     """Close models, outside any lock but their own: one may be running."""
     for baked in gone:
         baked.close()

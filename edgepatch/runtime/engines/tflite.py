@@ -29,7 +29,11 @@ class TFLite:
             raise ValueError("it has no input")
         self._image = "image" if "image" in inputs else next(iter(inputs))
         self._inputs = {name: detail["index"] for name, detail in inputs.items()}
-        self._outputs = {name: detail["index"] for name, detail in outputs.items()}
+        named = {detail["index"] for detail in outputs.values()}  # others are maps, which no signature names
+        outputs |= {
+            detail["name"]: detail for detail in interpreter.get_output_details() if detail["index"] not in named
+        }
+        self._outputs = {name: (detail["index"], *_steps(detail)) for name, detail in outputs.items()}
         self._shapes: dict[str, tuple[int, ...]] | None = None
         self.image_type = np.dtype(inputs[self._image]["dtype"])
         self.image_shape = tuple(int(side) for side in inputs[self._image]["shape"])
@@ -51,10 +55,20 @@ class TFLite:
         """Outputs by name; `get_tensor` copies them."""
         self._interpreter.set_tensor(self._inputs[self._image], image)
         self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        found = {}
+        for name, (index, scale, zero_point) in self._outputs.items():
+            value = self._interpreter.get_tensor(index)
+            found[name] = value if scale is None else (value - zero_point) * scale
+        return found
 
     def close(self) -> None:
         self._interpreter = None
+
+
+def _steps(detail: dict[str, Any]) -> tuple[np.float32 | None, np.float32]:
+    """Scale and zero point of an output in int8; the scale is None of any other."""
+    scale, zero_point = detail["quantization"]
+    return (np.float32(scale) if detail["dtype"] == np.int8 else None), np.float32(zero_point)
 
 
 def load(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from edgepatch.runtime.model import Model
 if TYPE_CHECKING:
     from edgepatch.runtime.graph_file import Graph
 
+# what the value behind a site is called, the last one first: in int8, with an activation, bound, or plain
+ACTIVATED = ("/relu6", "/relu", "/hard_swish", "/hard_sigmoid")
+ENDINGS = (*(f"{ending}/float" for ending in ACTIVATED), *ACTIVATED, "/float", "/scaled", "")
 SIDE = "side"  # what the image's height and width are called, which the file leaves open
 
 
@@ -75,12 +79,12 @@ def view(data: bytes, form: str) -> View:
     return View([])
 
 
-def bind_model(graph: Graph, size: int) -> Model:
+def bind_model(graph: Graph, size: int, maps: Sequence[str] = ()) -> Model:
     """The form `bind` for images of a size: see `baking.bind_model`."""
-    return Model(graph.data, size=size)
+    return Model(_answering(graph.data, maps), size=size)
 
 
-def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> Model:
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int, maps: Sequence[str] = ()) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
     tensors: Tensors = {}
@@ -103,10 +107,28 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> 
         tensors[f"{name}/zero_point"] = np.array(folded.zero_points[number] + 128, np.uint8)  # activations are unsigned
     gone, instead = rows.skipped(table["residuals"], values)
     if not gone:
-        return Model(graph.skeleton, tensors, size)
+        return Model(_answering(graph.skeleton, maps), tensors, size)
     left_out = {number for row in gone for number in range(*row["nodes"])}
     skeleton, read = protobuf.without_nodes(graph.skeleton, left_out, instead)
-    return Model(skeleton, {name: value for name, value in tensors.items() if name in read}, size)
+    return Model(_answering(skeleton, maps), {name: value for name, value in tensors.items() if name in read}, size)
+
+
+def _answering(model: bytes, maps: Sequence[str]) -> bytes:
+    """A model that answers some sites' outputs behind its own, in their order.
+
+    Raises:
+        ValueError: it has no such site.
+    """
+    if not maps:
+        return model
+    made = {name for _, makes in protobuf.nodes(model).nodes for name in makes}
+    names = []
+    for site in maps:
+        found = [name for ending in ENDINGS if (name := f"{site}{ending}") in made]
+        if not found:
+            raise ValueError(f"there is no output of the site {site}")
+        names.append(found[0])
+    return protobuf.with_outputs(model, names)
 
 
 def whole(model: Model) -> bytes:

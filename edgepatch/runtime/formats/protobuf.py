@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
-NODE_INPUT, NODE_OUTPUT = 1, 2
-VALUE_NAME = 1  # ValueInfoProto
+MODEL_IR_VERSION, MODEL_OPSET, OPSET_DOMAIN, OPSET_VERSION = 1, 8, 1, 2
+GRAPH_NODE, GRAPH_NAME, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 2, 5, 11, 12
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+ATTRIBUTE_NAME, ATTRIBUTE_TYPE = 1, 20
+VALUE_NAME, VALUE_TYPE = 1, 2  # ValueInfoProto
 DIMENSIONS = (MODEL_GRAPH, GRAPH_INPUT, 2, 1, 2, 1)  # from a model to its inputs', their type's, tensor's, shape's ones
 DIMENSION_VALUE, DIMENSION_NAME = 1, 2
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 EXTERNAL = 1  # TensorProto.DataLocation
-TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}  # TensorProto.DataType
+TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10}  # TensorProto.DataType
 INLINE = 1024  # bytes up to which an initializer is written into the message
 
 Span = tuple[int, int]
@@ -175,6 +177,52 @@ def with_initializers(
     beside = {name: value for name, value in tensors.items() if value.nbytes > inline}
     added = (_tensor(name, value, external=name in beside) for name, value in tensors.items())
     return model + _field(MODEL_GRAPH, b"".join(_field(GRAPH_INITIALIZER, tensor) for tensor in added)), beside
+
+
+def message(
+    nodes: Sequence[bytes], inputs: Sequence[bytes], outputs: Sequence[bytes], *, opset: int, ir_version: int
+) -> bytes:
+    """A model of one graph, without initializers."""
+    parts = [(GRAPH_NODE, nodes), (GRAPH_INPUT, inputs), (GRAPH_OUTPUT, outputs)]
+    graph = b"".join(_field(number, content) for number, contents in parts for content in contents)
+    graph = _field(GRAPH_NAME, b"edgepatch") + graph
+    version = _field(OPSET_DOMAIN, b"") + _number(OPSET_VERSION, opset)
+    return _number(MODEL_IR_VERSION, ir_version) + _field(MODEL_OPSET, version) + _field(MODEL_GRAPH, graph)
+
+
+def node(operator: str, inputs: Sequence[str], output: str, **attributes: int | str | Sequence[int]) -> bytes:
+    """A node of one output, which it is named by."""
+    parts = [_field(NODE_INPUT, name.encode()) for name in inputs]
+    parts += [_field(field, name.encode()) for field, name in ((NODE_OUTPUT, output), (NODE_NAME, output))]
+    parts.append(_field(NODE_OPERATOR, operator.encode()))
+    for name, value in attributes.items():
+        kind, content = _attribute(value)
+        found = _field(ATTRIBUTE_NAME, name.encode()) + content + _number(ATTRIBUTE_TYPE, kind)
+        parts.append(_field(NODE_ATTRIBUTE, found))
+    return b"".join(parts)
+
+
+def value_info(name: str, shape: Sequence[int]) -> bytes:
+    """A float input or output of a graph."""
+    dimensions = b"".join(_field(1, _number(DIMENSION_VALUE, side)) for side in shape)
+    kind = _number(1, TYPES["float32"]) + _field(2, dimensions)
+    return _field(VALUE_NAME, name.encode()) + _field(VALUE_TYPE, _field(1, kind))
+
+
+def _attribute(value: int | str | Sequence[int]) -> tuple[int, bytes]:
+    """An attribute's AttributeType and its value's field."""
+    if isinstance(value, int):
+        return 2, _number(3, value)
+    if isinstance(value, str):
+        return 3, _field(4, value.encode())
+    return 7, b"".join(_number(8, item) for item in value)
+
+
+def with_outputs(model: bytes, names: Sequence[str]) -> bytes:
+    """A model whose graph answers further float values, of any shape, behind its own."""
+    kind = _field(VALUE_TYPE, _field(1, _number(1, TYPES["float32"])))
+    added = (_field(GRAPH_OUTPUT, _field(VALUE_NAME, name.encode()) + kind) for name in names)
+    return model + _field(MODEL_GRAPH, b"".join(added))
 
 
 def _tensor(name: str, value: np.ndarray, external: bool) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,16 +184,17 @@ def view(data: bytes, form: str) -> View:
     return View(fb.keep(data, form), fb.subgraph(data, form).position)
 
 
-def bind_model(graph: Graph, size: int) -> Model:
+def bind_model(graph: Graph, size: int, maps: Sequence[str] = ()) -> Model:
     """The form `bind` for images of a size: see `baking.bind_model`."""
-    if size == graph.input.size:
+    edits, vectors = sizing.layout(graph, "bind", size) if size != graph.input.size else ([], [])
+    vectors += _answering(graph, "bind", maps)
+    if not edits and not vectors:
         return Model(graph.data, size=size)
-    edits, vectors = sizing.layout(graph, "bind", size)
     pointed, behind = fb.point(len(graph.data), vectors)
     return Model(fb.splice(graph.data, [*edits, *pointed], behind), size=size)
 
 
-def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> Model:
+def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int, maps: Sequence[str] = ()) -> Model:
     """A dedicated model of one task: see `baking.bake`."""
     folded, table = fold(graph, rows.shifted(graph, values), ranges), graph.document["bake"]
     edits: list[Edit] = [*graph.views["bake"].edits, *_cut(graph, values)]
@@ -224,8 +226,32 @@ def bake_model(graph: Graph, values: Tensors, ranges: np.ndarray, size: int) -> 
         for name, scale in (("kernel", head.scale), ("bias", head.scale * folded.scales[row["input"]])):
             tail.append((row[f"{name}_scale"], scale.astype("<f4").tobytes(), classes))
             tail.append((row[f"{name}_zero_point"], bytes(8 * classes), classes))
+    tail += _answering(graph, "bake", maps)
     pointed, behind = fb.point(len(graph.data), tail)
     return Model(fb.splice(graph.data, [*edits, *pointed], behind), size=size)
+
+
+def _answering(graph: Graph, form: str, maps: Sequence[str]) -> list[Vector]:
+    """What makes a form answer some sites' outputs behind its own, in their order.
+
+    Raises:
+        ValueError: it has no such site.
+    """
+    if not maps:
+        return []
+    subgraph = Table(graph.data, graph.views[form].subgraph)
+    named = {
+        graph.data[slice(*Table(graph.data, position).vector(fb.TENSOR_NAME))].decode(): number
+        for number, position in enumerate(subgraph.tables(fb.SUBGRAPH_TENSORS))
+    }
+    outputs = subgraph.numbers(fb.SUBGRAPH_OUTPUTS)
+    for name in maps:
+        made = next((each for each in (name, f"{name}/add") if each in named), None)  # the latter where it is bound
+        if made is None:
+            raise ValueError(f"there is no output of the site {name}")
+        outputs.append(named[made])
+    content = struct.pack(f"<{len(outputs)}i", *outputs)
+    return [(subgraph.need(fb.SUBGRAPH_OUTPUTS), content, len(outputs))]
 
 
 def _cut(graph: Graph, values: Tensors) -> list[Edit]:

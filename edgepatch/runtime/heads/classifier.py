@@ -83,8 +83,11 @@ def check(patch: Patch, values: Tensors, file: object) -> None:
         )
 
 
-def decode(outputs: dict[str, np.ndarray], patch: Patch) -> Classification:
+def decode(outputs: dict[str, np.ndarray], patch: Patch, picture: tuple[int, int]) -> Classification:
     """The answer in a graph's outputs: `logits` (1, classes).
+
+    Args:
+        picture: its width and height in pixels, of which a class is independent.
 
     Raises:
         EdgepatchError: they are not finite.
