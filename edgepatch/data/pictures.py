@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,29 +58,36 @@ def load(files: Files, preprocessing: Preprocessing, reporter: Reporter, *, limi
         BadFileError: more files than that cannot be read, or a whole class cannot.
     """
     size = preprocessing.size
-    pixels = _room((len(files), size, size, 3))
-    problems: dict[int, str] = {}
+    pixels = room((len(files), size, size, 3))
 
     def decode(index: int) -> None:
-        try:
-            pixels[index] = imaging.fit(imaging.load(files.paths[index]), size, preprocessing.resize)
-        except EdgepatchError as error:
-            problems[index] = str(error).splitlines()[0]
+        pixels[index] = imaging.fit(imaging.load(files.paths[index]), size, preprocessing.resize)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in reporter.bar(pool.map(decode, range(len(files))), len(files), "reading images"):
-            pass
-    skipped = [problems[index] for index in sorted(problems)]
+    problems = read_each(decode, len(files), reporter)
+    skipped = [str(problem).splitlines()[0] for problem in problems.values()]
     check_unreadable(skipped, files, reporter, limit=limit)
     kept = np.array([index for index in range(len(files)) if index not in problems], np.int64)
-    for place, index in enumerate(kept):  # closed up in place: a copy of a mapped set would not fit into memory
-        if place != index:
-            pixels[place] = pixels[index]
     left = files.take(kept)
     for name, before, count in zip(files.classes, files.counts(), left.counts(), strict=True):
         if before and not count:
             raise BadFileError("has a class without a readable image", file=_common(files), field=name)
-    return Pictures(left, pixels[: len(kept)], tuple(skipped))
+    return Pictures(left, close_up(pixels, kept), tuple(skipped))
+
+
+def read_each(work: Callable[[int], None], count: int, reporter: Reporter) -> dict[int, EdgepatchError]:
+    """Do `work(0)` to `work(count - 1)` on all cores; of those that failed, in their order, why."""
+    problems: dict[int, EdgepatchError] = {}
+
+    def attempt(index: int) -> None:
+        try:
+            work(index)
+        except EdgepatchError as error:
+            problems[index] = error
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in reporter.bar(pool.map(attempt, range(count)), count, "reading images"):
+            pass
+    return dict(sorted(problems.items()))
 
 
 def check_unreadable(skipped: list[str], files: Files, reporter: Reporter, *, limit: float = MAX_UNREADABLE) -> None:
@@ -100,7 +108,15 @@ def check_unreadable(skipped: list[str], files: Files, reporter: Reporter, *, li
         )
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
+def close_up(array: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The rows kept (ascending), moved up in place: a copy of a mapped set would not fit into memory."""
+    for place, index in enumerate(kept):
+        if place != index:
+            array[place] = array[index]
+    return array[: len(kept)]
+
+
+def room(shape: tuple[int, ...]) -> np.ndarray:
     """An empty uint8 array: in memory if it is small, else in an unnamed temporary file."""
     if math.prod(shape) <= IN_MEMORY:
         return np.zeros(shape, np.uint8)
