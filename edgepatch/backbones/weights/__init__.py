@@ -1,13 +1,15 @@
 """Where pretrained weights come from, and the backbone made of them.
 
 A source is `imagenet` (the offline package where there is one, it is installed and has this width, else
-keras.applications), one of these two by name, `random`, or a local file: torch's .pth; Keras' .keras or .h5, or an .npz
-by its layers' names. `sources` tells what an architecture has.
+keras.applications), one of these two by name, `coco-ssd` (the trunk of a detector), `random`, or a local file: torch's
+.pth; Keras' .keras or .h5, or an .npz by its layers' names; the detector's .tgz. `sources` tells what an architecture
+has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from edgepatch import files
 from edgepatch.backbones import backbone
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.plan import Plan
-from edgepatch.backbones.weights import efficientnet, keras_names, torch_file, torchvision
+from edgepatch.backbones.weights import coco_ssd, coco_task, efficientnet, keras_names, torch_file, torchvision
 from edgepatch.backbones.weights.offline import Checkpoint
+from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import UsageError
 from edgepatch.imaging import Preprocessing
@@ -27,6 +30,8 @@ from edgepatch.imaging import Preprocessing
 TORCH = {"mobilenet_v2": torchvision, "efficientnet_lite0": efficientnet}  # whose checkpoints are read
 TORCH_SUFFIXES = (".pth", ".pt")
 KERAS_SUFFIXES = (".npz", ".keras", ".h5", ".hdf5")
+DETECTORS = {"mobilenet_v2": coco_ssd}  # whose trunks are read
+DETECTOR_SUFFIXES = (".tgz",)
 KERAS_LICENCE = "Apache-2.0 (Keras)"
 OFFLINE_PACKAGE = torchvision.OFFLINE.package
 
@@ -44,7 +49,7 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
     Raises:
         UsageError: an argument is unknown or out of range.
         BadFileError: the weights' file is damaged, hostile or of another network.
-        MissingPackageError: the offline package or Keras is to be installed.
+        MissingPackageError: the offline package or Keras is to be installed, or the detector to be fetched.
         EdgepatchError: keras.applications cannot supply the weights.
     """
     if seed < 0:
@@ -52,8 +57,11 @@ def create(architecture: str, *, alpha: float, size: int, source: str, seed: int
     source = _resolve(architecture, alpha, source)
     torch = TORCH.get(architecture)
     offline = torch.OFFLINE if torch and source == torch.OFFLINE.source else None
-    if offline and alpha != 1.0:
+    detector = _is_detector(architecture, source)
+    if (offline or detector) and alpha != 1.0:
         raise UsageError("these weights are of one width", field="--alpha", got=alpha, expected="1.0")
+    if detector:
+        return coco_ssd.load(None if source == coco_ssd.SOURCE else source).backbone.at(size)
     from_keras = architecture in keras_names.APPLICATIONS and Path(source).suffix.lower() not in TORCH_SUFFIXES
     style: Any = keras_names if from_keras and not offline else torch
     plan = backbone.make_plan(architecture, float(alpha), style.PADDING, style.EPSILON)
@@ -76,19 +84,54 @@ def sources(architecture: str) -> list[str]:
     if architecture not in backbone.ARCHITECTURES:
         raise backbone.no_such(architecture)
     offline = [TORCH[architecture].OFFLINE.source] if architecture in TORCH else []
-    return ["imagenet", *offline, *(["imagenet-keras"] if architecture in keras_names.APPLICATIONS else []), "random"]
+    keras = ["imagenet-keras"] if architecture in keras_names.APPLICATIONS else []
+    detector = [DETECTORS[architecture].SOURCE] if architecture in DETECTORS else []
+    return ["imagenet", *offline, *keras, *detector, "random"]
 
 
 def suffixes(architecture: str) -> tuple[str, ...]:
     """How files of weights of an architecture end."""
     torch = TORCH_SUFFIXES if architecture in TORCH else ()
-    return torch + (KERAS_SUFFIXES if architecture in keras_names.APPLICATIONS else ())
+    keras = KERAS_SUFFIXES if architecture in keras_names.APPLICATIONS else ()
+    return torch + keras + (DETECTOR_SUFFIXES if architecture in DETECTORS else ())
+
+
+def own_patch(
+    backbone: Backbone, tarball: str | os.PathLike[str] | None = None, *, file: str | os.PathLike[str]
+) -> Patch:
+    """The task that a backbone was pretrained for: its classifier, or the detector that it was the trunk of.
+
+    Args:
+        tarball: of the detector, where it does not lie where the environment says.
+        file: of the backbone, for errors.
+
+    Raises:
+        UsageError: it was pretrained for none that it can do; or there is a tarball, and it is of no detector.
+        MissingPackageError, BadFileError, MismatchError: of the detector; see `coco_task.of`.
+    """
+    if backbone.source.get("name") == coco_ssd.SOURCE:
+        return coco_task.of(backbone, tarball, file=file)
+    if tarball is not None:
+        raise UsageError(
+            "is not the trunk of a detector",
+            file=file,
+            field="source",
+            got=backbone.source.get("name", "nothing"),
+            expected=coco_ssd.SOURCE,
+            mend="Without --weights its own classifier is written.",
+        )
+    return backbone.own_patch()
 
 
 def imagenet_labels() -> tuple[str, ...]:
     """The 1000 class names of ImageNet, by index, as torchvision spells them."""
     text = (resources.files("edgepatch.backbones") / "data" / "imagenet_labels.txt").read_text()
     return tuple(text.splitlines())
+
+
+def _is_detector(architecture: str, source: str) -> bool:
+    named = source == coco_ssd.SOURCE or Path(source).suffix.lower() in DETECTOR_SUFFIXES
+    return architecture in DETECTORS and named
 
 
 def _resolve(architecture: str, alpha: float, source: str) -> str:
