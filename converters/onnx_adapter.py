@@ -15,7 +15,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.errors import MismatchError, require
 from edgepatch.runtime import graph_file
-from edgepatch.runtime.fitting import fit
+from edgepatch.runtime.fitting import fit, require_dense
 
 
 def export(backbone: Backbone, patch: Patch, placement: str = "all") -> bytes:
@@ -25,6 +25,7 @@ def export(backbone: Backbone, patch: Patch, placement: str = "all") -> bytes:
         placement: of the graph it is for; its inputs are the adapter's parameters.
 
     Raises:
+        UsageError: the patch's head is on maps of the trunk.
         MismatchError: the patch does not fit that graph: it changes other sites, say.
         MissingPackageError: a package of the host is not installed.
     """
@@ -33,7 +34,9 @@ def export(backbone: Backbone, patch: Patch, placement: str = "all") -> bytes:
     from edgepatch.converters import onnx
 
     graph = graph_file.parse(onnx.export(backbone, "fp32", placement), "the graph of this adapter")
-    inputs = fit(graph, patch, f"patch {patch.task}").inputs
+    fitted = fit(graph, patch, f"patch {patch.task}")
+    require_dense(fitted, f"patch {patch.task}", "an adapter holds nothing")
+    inputs = fitted.inputs
     if inputs is None:
         raise MismatchError(
             "changes kernels or skips blocks, which an adapter cannot",

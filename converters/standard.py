@@ -10,7 +10,7 @@ from edgepatch.converters import document
 
 from edgepatch.blob import Patch
 from edgepatch.runtime import baking, heads
-from edgepatch.runtime.fitting import fit
+from edgepatch.runtime.fitting import fit, require_dense
 from edgepatch.runtime.formats import onnx as onnx_format
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.model import Model
@@ -27,10 +27,12 @@ def export(graph: Graph, patch: Patch, file: object = None) -> bytes:
         file: the patch's, for messages.
 
     Raises:
+        UsageError: the patch's head is on maps of the trunk.
         MismatchError: the patch does not fit the graph.
         BadFileError: its bake table is broken, or the patch's labels are not those of its head.
     """
     fitted = fit(graph, patch, file)
+    require_dense(fitted, file, "no file of its own can be made")
     heads.of(patch, fitted.values, file)
     model = baking.bake(graph, fitted)
     return {"tflite": _tflite, "onnx": _onnx}[graph.format](model, patch)

@@ -151,6 +151,8 @@ def plan(
     shared = [
         Shared(path, graph, tuple(fitting.fit(graph, patch, file) for file, patch in loaded)) for path, graph in read
     ]
+    for fitted, file in zip(shared[0].fitted, patches, strict=True):
+        fitting.require_dense(fitted, file, "only the trunk would be measured")
     made = Plan(shared, list(patches), [], [], [])
     made.skipped += [
         {"patch": file, "reason": "it changes kernels or skips blocks, so nothing is measured bound"}

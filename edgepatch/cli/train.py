@@ -25,7 +25,8 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20}
     metavar="KINDS",
     help="What a task may change, joined by +: scale_bias, bias (@pointwise, @depthwise, @expand or @project confine "
     "them, and mask, to such sites), depthwise, bottom:N, top:N (kernels of the first or last N blocks), mask (a bit a "
-    "weight), policy (blocks to skip), or classifier, the head alone.  [default: scale_bias; with --budget see above]",
+    "weight), policy (blocks to skip); and the head, which alone is a kind, too: classifier, which need not be named, "
+    "detector or segmenter.  [default: scale_bias; with --budget see above]",
 )
 @click.option(
     "--budget",
@@ -64,7 +65,11 @@ UNITS = {"": 1, "b": 1, "kb": 10**3, "kib": 2**10, "mb": 10**6, "mib": 2**20}
     "--stats", type=click.Choice(["frozen", "adapt"]), help="Batch norm statistics: the backbone's, or the task's."
 )
 @click.option("--patience", type=int, help="Epochs without a better validation result before stopping; 0: never.")
-@click.option("--no-flips", is_flag=True, help="No mirror images, even where they are found harmless.")
+@click.option(
+    "--no-flips",
+    is_flag=True,
+    help="No mirror images, even where they are found harmless; a detector or segmenter does not find out.",
+)
 @click.option("--sparsity", type=float, help="Of a policy: how much a skipped block is worth.")
 @click.option(
     "--share",
@@ -99,6 +104,10 @@ def command(
     then the patch and the head together; the better of the two on the validation images is written. A killed run goes
     on where it stopped when called again.
 
+    For a detector DATA is a folder with train.json, as COCO has it, and its pictures in train/, likewise val and test;
+    one such JSON; or a Pascal VOC folder. For a segmenter it is a folder with classes.json and, in train/ and val/,
+    pictures with index masks, NAME.png beside NAME.jpg.
+
     With --budget many kinds are trained, each in both codecs, as far as their files are small enough: all for a third
     of the epochs, the best third for all of them. The best on the validation images is written, and beside it
     FILE.frontier.png shows what each size is worth. With --patch, too, only patches of just these kinds are searched,
@@ -112,6 +121,7 @@ def command(
     edgepatch train mobilenet.backbone photos/ --size 160 --out flowers-160.epatch
     edgepatch train mobilenet.backbone photos/ --patch scale_bias@project --codec int8 --out small.epatch
     edgepatch train mobilenet.backbone photos/ --patch bottom:3 --out flowers.epatch
+    edgepatch train mobilenet.backbone raccoon/ --patch scale_bias+detector --codec int8 --out raccoons.epatch
     edgepatch train mobilenet.backbone photos/ --patch scale_bias+policy --share birds.epatch --out fast.epatch
     edgepatch train mobilenet.backbone photos/ --budget 64KB --out flowers.epatch
     edgepatch train mobilenet.backbone photos/ --budget 64KB --patch scale_bias+depthwise --out flowers.epatch
@@ -157,16 +167,24 @@ def command(
     text = (
         f"{out}: {report['kinds']}, {kib(report['bytes'])}, "
         f"{report['trained_parameters']:,} values ({share_of_kernels:.1%} of the backbone's kernels)\n"
-        f"validation accuracy {report['accuracy']:.1%}, head alone {report['head_accuracy']:.1%}, "
+        f"validation {_figures(report)}, "
         f"{number_of(report['epochs'], 'epoch')}, {report['seconds']:.0f} s\n"
     )
-    if report["skipped_blocks"]:
+    if report.get("skipped_blocks"):
         text += f"skipped blocks: {', '.join(map(str, report['skipped_blocks']))}\n"
     text += f"report: {result.path.with_suffix('.json')}, {result.path.with_suffix('.png')}"
     if limit is not None:
         text = f"{frontier(report)}\n\n{text}\nfrontier: {result.path.with_suffix('.frontier.png')}"
     document = {name: value for name, value in report.items() if name != "confusion"}
     show({**document, "size": own.input.size}, text, as_json)
+
+
+def _figures(report: dict[str, Any]) -> str:
+    """How good the patch is, and its head alone."""
+    name = {"map": "mAP", "miou": "mean IoU"}.get(report.get("deciding", ""))
+    if name:
+        return f"{name} {report['accuracy']:.3f}, head alone {report['head_accuracy']:.3f}"
+    return f"accuracy {report['accuracy']:.1%}, head alone {report['head_accuracy']:.1%}"
 
 
 def frontier(report: dict[str, Any]) -> str:

@@ -134,7 +134,7 @@ def run(job: Job, backbone: Backbone, tell: Tell) -> Facts:
     record = {
         "task": entry.name,
         "patch": f"{entry.name}.epatch",
-        **{key: report[key] for key in (*kept, "val_images", "epochs")},
+        **{key: report[key] for key in (*kept, "val_images", "epochs") if key in report},
         "size": entry.size,
         "resumed_after": report["epochs"] - reporter.epochs,
         "attempt": job.attempt,

@@ -84,8 +84,10 @@ def _check(file: TasksFile, backbone: Backbone, resume: bool) -> Path:
     if len(file.tasks) < 2:
         problems.add("task", "one alone cannot be trained together", got=len(file.tasks), expected="two or more")
     for entry in file.tasks:
-        bodies = patches.parse(entry.patch)[0]
-        problems.attempt(f"task {entry.name}.patch", functools.partial(require_joinable, bodies, backbone))
+        if kinds := problems.attempt(
+            f"task {entry.name}.patch", functools.partial(patches.parse_features, entry.patch)
+        ):
+            problems.attempt(f"task {entry.name}.patch", functools.partial(require_joinable, kinds[0], backbone))
         if entry.recipe.stats == "adapt":
             problems.add(f"task {entry.name}.stats", "shared kernels need one basis", got="adapt", expected="frozen")
     if not file.joint.preferences and not any(entry.preference for entry in file.tasks):

@@ -16,6 +16,7 @@ from edgepatch.container import Tensors
 from edgepatch.errors import UsageError
 from edgepatch.patches import Body, Change, Options
 from edgepatch.patches.kernels import Private
+from edgepatch.training.two_rates import TwoRates
 
 
 class _Tied(Convolution):
@@ -99,14 +100,11 @@ def require_joinable(bodies: Sequence[Body], backbone: Backbone) -> None:
             )
 
 
-class Split(keras.optimizers.Optimizer):
+class Split(TwoRates):
     """Two optimizers of one model: of the kernels that all tasks share, and of what is the task's own.
 
-    The first one is the same for all tasks, so its moments know all of them; the second one moves on the task's own
-    steps alone. Tested with Keras on TensorFlow.
-
-    Args:
-        kernels: the variables of the shared optimizer, which is built for them.
+    The first one is the same for all tasks, and is built, so its moments know all of them; the second one moves on the
+    task's own steps alone. Tested with Keras on TensorFlow.
 
     Attributes:
         weight: the gradient of the kernels is multiplied by it; set before a step.
@@ -116,22 +114,10 @@ class Split(keras.optimizers.Optimizer):
     def __init__(
         self, shared: keras.optimizers.Optimizer, own: keras.optimizers.Optimizer, kernels: Sequence[Any]
     ) -> None:
-        super().__init__(learning_rate=1.0, name="split")
-        self.shared, self.own = shared, own
-        self.kernels = list(kernels)
+        super().__init__(shared, own, kernels)
         self.weight = keras.Variable(1.0, trainable=False, name="weight")
         self.norm = keras.Variable(0.0, trainable=False, name="norm")
 
-    def build(self, variables: Any) -> None:
-        ours = {id(variable) for variable in self.kernels}
-        self.own.build([variable for variable in variables if id(variable) not in ours])
-        self.built = True
-
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        gradients = {id(variable): grad for variable, grad in zip(trainable_variables, grads, strict=True)}
-        common = [gradients.pop(id(variable)) for variable in self.kernels]
-        norm = ops.sqrt(sum(ops.sum(ops.square(grad)) for grad in common))
-        self.norm.assign(norm)
-        self.shared.apply([grad * self.weight for grad in common], self.kernels)
-        rest = [variable for variable in trainable_variables if id(variable) in gradients]
-        self.own.apply([gradients[id(variable)] for variable in rest], rest)
+    def apply_first(self, grads: list[Any], variables: list[Any]) -> None:
+        self.norm.assign(ops.sqrt(sum(ops.sum(ops.square(grad)) for grad in grads)))
+        self.first.apply([grad * self.weight for grad in grads], variables)

@@ -35,8 +35,9 @@ from edgepatch.training import joint as phase
 from edgepatch.training import task as tasks
 from edgepatch.training.checkpoints import State
 from edgepatch.training.recipe import Recipe
+from edgepatch.training.report import Result
 from edgepatch.training.task import Source, Task
-from edgepatch.training.trainer import Result, Trained
+from edgepatch.training.trainer import Trained
 
 BACKBONE, REPORT, CHECKPOINT = "joint.backbone", "joint.json", "joint.resume"
 
@@ -79,7 +80,7 @@ class _Member:
     """One task of a joint training: its network, its optimizer, its batches."""
 
     def __init__(self, entry: Entry, task: Task, kernels: Kernels) -> None:
-        bodies, self.top = patches.parse(entry.patch)
+        bodies, self.top = patches.parse_features(entry.patch)
         self.entry, self.task, self.bodies = entry, task, bodies
         recipe = task.recipe
         self.batch = min(recipe.batch, len(task.train))
@@ -183,7 +184,7 @@ def train(
         member.compile(shared, kernels.variables, sequence.count(number))
     balance = Balance(joint.balance, preferences)
     variables = [*kernels.variables, *(variable for member in members for variable in member.own)]
-    optimizers = [shared, *(member.optimizer.own for member in members)]
+    optimizers = [shared, *(member.optimizer.second for member in members)]
     checkpoint = out / CHECKPOINT
     fingerprint = _fingerprint(file, preferences, [trainer.digest(task) for task in ready])
     start_weights = [np.array(variable) for variable in variables]

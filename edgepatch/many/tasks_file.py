@@ -19,7 +19,9 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.data import folder
 from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.many import storage
-from edgepatch.training import trainer
+from edgepatch.patches import Head
+from edgepatch.patches.map_head import MapHead
+from edgepatch.training import map_training, trainer
 from edgepatch.training.recipe import Recipe
 
 if sys.version_info >= (3, 11):
@@ -367,11 +369,17 @@ def _entries(table: _Table, path: Path, own: Backbone | None, *, check_data: boo
             table.found.attempt(table.field("size"), functools.partial(own.at, each))
     recipe = _recipe(table)
     table.refuse_rest()
-    if own and (bodies := table.found.attempt(table.field("patch"), lambda: patches.parse(kinds)[0])):
-        table.found.attempt(table.field("patch"), lambda: trainer.require_storable(bodies, own, recipe))
-    if data and check_data:
+    parsed = table.found.attempt(table.field("patch"), lambda: patches.parse(kinds))
+    if own and parsed:
+        table.found.attempt(table.field("patch"), lambda: trainer.require_storable(parsed[0], own, recipe))
+    if own and parsed and isinstance(parsed[1], MapHead):
+        resize = options.get("resize", "stretch")
+        table.found.attempt(
+            table.field("patch"), lambda: map_training.require_trainable(parsed[0], own, recipe, resize)
+        )
+    if data and check_data and parsed:
         data, val = _beside(path, data), _beside(path, val) if val else ""
-        table.found.attempt(table.field("data"), lambda: _look(data, val))
+        table.found.attempt(table.field("data"), lambda: _look(data, val, parsed[1]))
     if len(table.found.found) > before or not name:
         return []
     return [
@@ -413,8 +421,8 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _look(data: str, val: str) -> None:
-    """Find out whether there are images to train on, where that takes no download.
+def _look(data: str, val: str, head: Head) -> None:
+    """Find out whether there are images to train on, for a head, where that takes no download.
 
     Raises:
         UsageError: there are not.
@@ -422,7 +430,11 @@ def _look(data: str, val: str) -> None:
     for each in (data, val):
         if each and storage.is_remote(each):
             storage.require_folder(each)
-    if not storage.is_remote(data) and not storage.is_remote(val):
+    if storage.is_remote(data) or storage.is_remote(val):
+        return
+    if isinstance(head, MapHead):
+        head.splits(Path(data), Path(val) if val else None, 0)
+    else:
         folder.training_splits(data, val or None)
 
 

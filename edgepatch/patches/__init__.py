@@ -2,7 +2,7 @@
 
 A module with a `KIND` is one kind; a new kind is a new module and nothing else. A kind of the body (`Body`) changes the
 backbone: it says so in `Effects`, and what several kinds change adds up to one `Change`, whose layers are trained. A
-kind of head (`Head`) reads the features. They compose with `+`.
+kind of head reads the features (`FeatureHead`) or maps of the trunk (`MapHead`). They compose with `+`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edgepatch.backbones.plan import Plan
 from edgepatch.errors import UsageError
-from edgepatch.patches.base import Body, Counted, Head
+from edgepatch.patches.base import Body, Counted, FeatureHead, Head
 from edgepatch.patches.change import Change, Options, combine
 from edgepatch.patches.effects import Effects
 
@@ -58,6 +58,23 @@ def parse(text: str) -> tuple[tuple[Body, ...], Head]:
     return sort(list(chosen.values()))
 
 
+def parse_features(text: str) -> tuple[tuple[Body, ...], FeatureHead]:
+    """`parse`, for what works with features alone.
+
+    Raises:
+        UsageError: as `parse`, or the head reads maps of the trunk.
+    """
+    bodies, head = parse(text)
+    if not isinstance(head, FeatureHead):
+        raise UsageError(
+            "has a head on maps of the trunk, which only `train`, and `train-many` without --joint, can train",
+            field="--patch",
+            got=head.name,
+            expected=", ".join(sorted(name for name, kind in kinds().items() if isinstance(kind, FeatureHead))),
+        )
+    return bodies, head
+
+
 def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:
     """Kinds of the body, and the head; a classifier where none is among them.
 
@@ -76,7 +93,7 @@ def sort(chosen: Sequence[Body | Head]) -> tuple[tuple[Body, ...], Head]:
 def manifest(bodies: Sequence[Body], head: Head, plan: Plan, stored: Collection[str]) -> dict[str, tuple[str, ...]]:
     """For each kind the names of its tensors among those that a patch stores: their steps, too."""
     own = {body.name: body.effects(plan).names for body in bodies}
-    return stored_names({**own, head.name: [name for name in stored if name.startswith("head_")]}, stored)
+    return stored_names({**own, head.name: [name for name in stored if name.startswith(("head_", "head/"))]}, stored)
 
 
 def stored_names(kinds: Mapping[str, Sequence[str]], stored: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -89,5 +106,6 @@ def stored_names(kinds: Mapping[str, Sequence[str]], stored: Collection[str]) ->
 
 
 __all__ = [
-    "Body", "Change", "Effects", "Head", "Options", "combine", "kinds", "manifest", "parse", "sort", "stored_names",
+    "Body", "Change", "Effects", "FeatureHead", "Head", "Options", "combine", "kinds", "manifest", "parse",
+    "parse_features", "sort", "stored_names",
 ]  # fmt: skip

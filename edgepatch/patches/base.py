@@ -109,9 +109,13 @@ class Counted(Body):
 
 
 class Head(abc.ABC):
-    """A kind that turns features into answers."""
+    """A kind that turns what the trunk makes of a picture into answers."""
 
     name: str
+
+
+class FeatureHead(Head):
+    """A kind that reads the features."""
 
     @abc.abstractmethod
     def layer(self, kernel: np.ndarray, bias: np.ndarray) -> keras.layers.Layer:

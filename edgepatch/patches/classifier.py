@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from edgepatch.container import Tensors
-from edgepatch.patches.base import Head
+from edgepatch.patches.base import FeatureHead
 
 UNIT = 0.05  # features are many and all positive: steps as large as a site's would have the logits jump
 
@@ -45,7 +45,7 @@ class Linear(keras.layers.Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier(Head):
+class Classifier(FeatureHead):
     """The kind."""
 
     name = "classifier"

@@ -28,14 +28,15 @@ from edgepatch.blob import Patch
 from edgepatch.codec import CODECS
 from edgepatch.converters import document
 from edgepatch.errors import EdgepatchError, UsageError
-from edgepatch.patches import Body, Change, Head
+from edgepatch.patches import Body, Change, FeatureHead
 from edgepatch.patches.base import Counted, Placed
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.training import budget_picture, statistics, storing, trainer
 from edgepatch.training import task as tasks
 from edgepatch.training.recipe import Recipe
+from edgepatch.training.report import Result
 from edgepatch.training.task import Source, Task
-from edgepatch.training.trainer import Result, Run, Trained
+from edgepatch.training.trainer import Run, Trained
 
 # what is searched; the head alone always is, too. Not policy: it makes a task faster, and no patch smaller
 KINDS = (
@@ -65,7 +66,7 @@ class Composition:
 
     name: str
     bodies: tuple[Body, ...]
-    top: Head
+    top: FeatureHead
 
 
 @dataclasses.dataclass
@@ -179,11 +180,11 @@ def compositions(backbone: Backbone, recipe: Recipe, kinds: str | None = None) -
         UsageError: `kinds` are unknown, or the backbone can have none of them.
     """
     names = _placed(kinds) if kinds else list(KINDS)
-    alone = patches.parse(names[0])[1].name
+    alone = patches.parse_features(names[0])[1].name
     found: dict[object, Composition] = {}
     refused: list[UsageError] = []
     for name in dict.fromkeys([alone, *names]):
-        bodies, top = patches.parse(name)
+        bodies, top = patches.parse_features(name)
         try:
             trainer.require_storable(bodies, backbone, recipe)
         except UsageError as error:  # depthwise kernels of a backbone without them, say

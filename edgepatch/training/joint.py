@@ -80,7 +80,12 @@ def fit(
     state = checkpoints.restore(checkpoint, fingerprint, variables, optimizers) or State(best_weights=start_weights)
     if state.epoch:
         reporter.say(f"going on after epoch {state.epoch} of {epochs} ({checkpoint.name})")
-    while state.epoch < epochs and not _stalled(state, search, recipe.patience):
+
+    def scores() -> list[tuple[float, float]]:
+        """By epoch, since a policy was found."""
+        return [(entry["val_accuracy"], -entry["val_loss"]) for entry in state.history[search:]]
+
+    while state.epoch < epochs and not stalled(scores(), recipe.patience):
         searching = skips.at(state.epoch, search, recipe.seed) if skips else False
         start = time.monotonic()
         seen: list[tuple[float, float]] = []  # loss and accuracy of each batch: Keras reports the last one's
@@ -230,9 +235,8 @@ def optimizer(recipe: Recipe, rate: float, steps: int, *, clipped: bool = True) 
     return keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=1.0 if clipped else None)
 
 
-def _stalled(state: State, search: int, patience: int) -> bool:
-    """Whether validation has not improved for `patience` epochs since a policy was found."""
-    scores = [(entry["val_accuracy"], -entry["val_loss"]) for entry in state.history[search:]]
+def stalled(scores: Sequence[tuple[float, float]], patience: int) -> bool:
+    """Whether validation, of which these are the scores by epoch, has not improved for `patience` epochs."""
     if not patience or not scores:
         return False
     return len(scores) - 1 - scores.index(max(scores)) >= patience

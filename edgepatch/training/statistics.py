@@ -34,8 +34,13 @@ def of(patch: Patch, backbone: Backbone, trunk: keras.Model, pixels: np.ndarray)
     Args:
         trunk: the backbone in deployment form; its weights are overwritten.
         pixels: uint8 (n, size, size, 3); what they show need not be said.
+
+    Returns:
+        None as `measure`, and for a head that does not read the features.
     """
     values = backbone.values(patch)
+    if "head_kernel" not in values:
+        return None
     network.set_values(trunk, backbone, values)
     return measure(head.predict(trunk, pixels, patch.input), values["head_kernel"], values["head_bias"])
 

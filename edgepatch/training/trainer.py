@@ -23,14 +23,16 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import EdgepatchError, UsageError
-from edgepatch.patches import Body, Change, Head, Options
+from edgepatch.patches import Body, Change, FeatureHead, Head, Options
 from edgepatch.patches.effects import placed
+from edgepatch.patches.map_head import MapHead
 from edgepatch.progress import Reporter, Terminal
-from edgepatch.training import calibration, head, joint, statistics, storing
+from edgepatch.training import calibration, head, joint, map_training, statistics, storing
 from edgepatch.training import report as report_files
 from edgepatch.training import task as tasks
 from edgepatch.training.checkpoints import State
 from edgepatch.training.recipe import Recipe
+from edgepatch.training.report import Result
 from edgepatch.training.task import Source, Task
 from edgepatch.trunk import SKIP, left_out
 
@@ -70,23 +72,6 @@ class Run:
     confusion: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What training made and measured.
-
-    Attributes:
-        patch: the patch as written.
-        head_alone: the same task with its head only: the baseline.
-        path: of the patch file.
-        report: what the report file says.
-    """
-
-    patch: Patch
-    head_alone: Patch
-    path: Path
-    report: dict[str, Any]
-
-
 def train(
     backbone: Backbone,
     data: str | os.PathLike[str],
@@ -109,7 +94,8 @@ def train(
 
     Args:
         backbone: stays as it is, and is proven to.
-        data: a folder with one folder of images a class, or with train/ and val/ of that form.
+        data: a folder with one folder of images a class, or with train/ and val/ of that form; for a detector a folder
+            of COCO JSONs, one of them, or a Pascal VOC folder; for a segmenter pictures with masks beside them.
         kinds: patch kinds joined by `+` (`scale_bias`, `bottom:2+policy+classifier`), or the kinds themselves.
         out: the patch file; its report stands beside it as .json and .png, and while training runs its checkpoint
             as .resume.
@@ -131,6 +117,13 @@ def train(
         raise UsageError("only a policy is drawn to others", field="--share", got=share[0], expected="--patch policy")
     if codec not in codecs.CODECS:
         raise UsageError("there is no such codec", field="--codec", got=codec, expected=", ".join(codecs.CODECS))
+    if isinstance(top, MapHead):
+        map_training.require_trainable(bodies, backbone, recipe, resize)
+        work = map_training.prepare(
+            backbone, Path(data), top, out, recipe, reporter or Terminal(), val=val, task=task, licence=licence
+        )
+        return map_training.train(work, bodies, out, codec)
+    assert isinstance(top, FeatureHead)
     origin = tasks.source(backbone, data, out, recipe, val=val, task=task, licence=licence, resize=resize)
     ready = tasks.prepare(backbone, origin, recipe, reporter or Terminal())
     checkpoint = out.with_suffix(".resume")
@@ -152,6 +145,15 @@ def require_storable(bodies: Sequence[Body], backbone: Backbone, recipe: Recipe)
         UsageError: they do not.
     """
     effects = patches.combine(bodies, backbone.plan)
+    if recipe.stats == "adapt" and not backbone.has_statistics:
+        raise UsageError(
+            f"the batch norms of {backbone.source.get('name', 'this backbone')} were folded into its convolutions: it "
+            "has no statistics, and those of the task's images alone would make another network of it",
+            field="--stats",
+            got=recipe.stats,
+            expected="frozen",
+            mend="Train it with --stats frozen, or take a backbone of other weights.",
+        )
     if recipe.stats == "adapt" and not effects.scale & effects.bias == placed(backbone.plan, "all"):
         raise UsageError(
             "adapted statistics have no place in a patch without a scale and a bias at every site",
@@ -161,7 +163,9 @@ def require_storable(bodies: Sequence[Body], backbone: Backbone, recipe: Recipe)
         )
 
 
-def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head, values: Collection[str]) -> Patch:
+def mould(
+    backbone: Backbone, source: Source, bodies: Sequence[Body], top: FeatureHead, values: Collection[str]
+) -> Patch:
     """A patch without its tensors.
 
     Args:
@@ -183,7 +187,7 @@ def mould(backbone: Backbone, source: Source, bodies: Sequence[Body], top: Head,
 def fit(
     task: Task,
     bodies: Sequence[Body],
-    top: Head,
+    top: FeatureHead,
     checkpoint: Path,
     *,
     epochs: int | None = None,
@@ -231,7 +235,9 @@ def fit(
     return Trained(patch, start, values, state, which)
 
 
-def settled(task: Task, change: Change, trunk: keras.Model, top: Head, layer: keras.Layer) -> tuple[Tensors, str]:
+def settled(
+    task: Task, change: Change, trunk: keras.Model, top: FeatureHead, layer: keras.Layer
+) -> tuple[Tensors, str]:
     """What a joint phase has trained, with the best head for where the features came to.
 
     Args:
