@@ -47,6 +47,10 @@ DEVICE = (
     "data",
     "metrics",
     "progress",
+    "boxes",
+    "box_metrics",
+    "drawing",
+    "head_network",
 )
 HOST_PACKAGES = {"tensorflow", "keras", "onnx", "flatbuffers", "matplotlib", "pickle", "sklearn"}
 

@@ -110,7 +110,7 @@ def test_a_file_of_another_kind_is_told_for_what_it_is(
 def test_people_get_tables(edgepatch: Any, graphs: dict[str, Path], patches: list[Path], picture: Path) -> None:
     ran = edgepatch("run", graphs["tflite"], "--patch", patches[0], picture)
     assert ran.code == 0
-    assert ran.out.splitlines()[0].split() == ["image", "task", "label", "score"]
+    assert ran.out.splitlines()[0].split() == ["image", "task", "answer"]
     shown = edgepatch("inspect", patches[0])
     assert "scale_bias" in shown.out
     assert "task0" in shown.out

@@ -36,10 +36,10 @@ def command(work: str, seed: int, as_json: bool) -> None:
         [
             row["task"],
             str(row["images"]),
-            f"{row['head_accuracy']:.1%}",
-            f"{row['accuracy_litert']:.1%}",
-            f"{row['accuracy_onnx']:.1%}",
-            f"{row['accuracy_int8']:.1%}",
+            *(
+                f"{row[key]:.1%}" if row["measure"] == "accuracy" else f"mAP50 {row[key]:.3f}"
+                for key in _columns(row["measure"])
+            ),
             f"{row['patch_kib']:.0f} KiB",
         ]
         for row in result["rows"]
@@ -53,7 +53,7 @@ def command(work: str, seed: int, as_json: bool) -> None:
         f"One shared graph for all of them: {whole:.1f} MiB, in int8 {integer:.1f} MiB. "
         "A dedicated model: as much again for each task.",
         *(
-            f"Switching among {len(cells) - 1} tasks, mode auto, {row['engine']}: {row['switch_us']:.0f} us, "
+            f"Switching among {row['tasks']} tasks, mode auto, {row['engine']}: {row['switch_us']:.0f} us, "
             f"{row['switch_and_answer_ms']:.1f} ms with reading and answering a picture"
             for row in result["switching"]
         ),
@@ -67,3 +67,7 @@ def command(work: str, seed: int, as_json: bool) -> None:
         f"{result['seconds']:.0f} s",
     ]
     show(result, "\n".join(lines), as_json)
+
+
+def _columns(measure: str) -> tuple[str, ...]:
+    return f"head_{measure}", f"{measure}_litert", f"{measure}_onnx", f"{measure}_int8"

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgepatch import blob, contact_sheet, evaluation, files, imaging
+from edgepatch import blob, contact_sheet, drawing, evaluation, files, imaging
 from edgepatch.data import folder
-from edgepatch.demo import tasks
+from edgepatch.demo import pages, tasks
+from edgepatch.demo.tasks import Task
 from edgepatch.errors import EdgepatchError
 from edgepatch.progress import Quiet, Reporter
 from edgepatch.runtime import Runtime
 
 SIZE = 128
-EPOCHS = {"solar-defects": 6, "solar-type": 1, "digits": 4}  # what fits into five minutes on two cores
+EPOCHS = {"solar-defects": 6, "solar-type": 1, "digits": 4, "digit-pages": 8}  # what fits into minutes on two cores
+PAGE_SIZE = 160  # the graph takes it, too
 PICTURES_A_TASK = 5
 
 
@@ -34,28 +36,37 @@ def demo(work: Path, reporter: Reporter, *, seed: int = 0) -> dict[str, Any]:
     backbone_file = _backbone(work, reporter)
     backbone = backbones.read(backbone_file)
     data = {name: tasks.prepare(name, work / "data") for name in tasks.TASKS}
-    patches = {name: _patch(name, backbone, data[name], work, seed, reporter) for name in tasks.TASKS}
+    patches = {
+        name: _patch(task, "scale_bias", backbone, data[name], work, seed, reporter)
+        for name, task in tasks.TASKS.items()
+    }
+    data[pages.TASK.name] = pages.prepare(data["digits"], work / "data")
+    finder = _patch(
+        pages.TASK, "scale_bias+detector", backbone.at(PAGE_SIZE), data[pages.TASK.name], work, seed, reporter
+    )
     imagenet = work / "imagenet.epatch"
     blob.write(backbone.own_patch(), imagenet)
     graphs = [_graph(target, "fp32", backbone, work, reporter) for target in ("tflite", "onnx")]
     integer = _graph("tflite", "int8", backbone, work, reporter)
 
     rows = []
-    for name, patch in patches.items():
-        report = json.loads(patch.with_suffix(".json").read_text())
-        row = {"task": name, "patch_kib": patch.stat().st_size / 1024, "epochs": report["epochs"]}
+    for patch in (*patches.values(), finder):
+        name, report = patch.stem, json.loads(patch.with_suffix(".json").read_text())
+        measure = "map50" if patch is finder else "accuracy"
+        row = {"task": name, "patch_kib": patch.stat().st_size / 1024, "epochs": report["epochs"], "measure": measure}
         for graph in graphs:
-            found = _accuracy(graph, patch, data[name] / "test")
-            row |= {"images": found["images"], f"accuracy_{found['engine']}": found["accuracy"]}
-        row["head_accuracy"] = _accuracy(graphs[0], _head_file(patch), data[name] / "test")["accuracy"]
-        row["accuracy_int8"] = _accuracy(integer, patch, data[name] / "test")["accuracy"]
+            found = _evaluated(graph, patch, data[name])
+            row |= {"images": found["images"], f"{measure}_{found['engine']}": found[measure]}
+        row[f"head_{measure}"] = _evaluated(graphs[0], _head_file(patch), data[name])[measure]
+        row[f"{measure}_int8"] = _evaluated(integer, patch, data[name])[measure]
         rows.append(row)
         reporter.say(f"{name}: evaluated on {row['images']} held-out images through all graphs")
 
     switching = [_switch(graph, [*patches.values(), imagenet], data) for graph in graphs]
     stays = [_stay(graph, patches["digits"], data["digits"]) for graph in graphs]
     sheet = work / "contact-sheet.png"
-    contact_sheet.write(_answers(graphs[0], patches, imagenet, data), sheet)
+    answers = _answers(graphs[0], patches, imagenet, data)
+    contact_sheet.write([*answers, *_drawn(graphs[0], finder, data[pages.TASK.name], work / "drawn")], sheet)
     return {
         "rows": rows,
         "imagenet_patch_kib": imagenet.stat().st_size / 1024,
@@ -77,18 +88,20 @@ def _backbone(work: Path, reporter: Reporter) -> Path:
     return path
 
 
-def _patch(name: str, backbone: Any, data: Path, work: Path, seed: int, reporter: Reporter) -> Path:
+def _patch(task: Task, kinds: str, backbone: Any, data: Path, work: Path, seed: int, reporter: Reporter) -> Path:
     from edgepatch.training import trainer
     from edgepatch.training.recipe import Recipe
 
-    path = work / f"{name}.epatch"
+    path = work / f"{task.name}.epatch"
     if path.exists() and _is_of(path, backbone.id, seed):
         reporter.say(f"{path}: there already")
         return path
-    task = tasks.TASKS[name]
-    reporter.say(f"\n{name}: {task.what} ({task.source}; {task.licence})")
-    recipe = Recipe(seed=seed, epochs=EPOCHS[name])
-    result = trainer.train(backbone, data, "scale_bias", path, recipe=recipe, licence=task.licence, reporter=reporter)
+    reporter.say(f"\n{task.name}: {task.what} ({task.source}; {task.licence})")
+    recipe = Recipe(seed=seed, epochs=EPOCHS[task.name], flips=task is not pages.TASK)  # mirrored digits are none
+    codec = "int8" if task is pages.TASK else "fp16"  # a detector's head is large, and loses nothing by it
+    result = trainer.train(
+        backbone, data, kinds, path, recipe=recipe, licence=task.licence, codec=codec, reporter=reporter
+    )
     blob.write(result.head_alone, _head_file(path))
     return path
 
@@ -114,10 +127,11 @@ def _graph(target: str, precision: str, backbone: Any, work: Path, reporter: Rep
     return path
 
 
-def _accuracy(graph: Path, patch: Path, test: Path) -> dict[str, Any]:
+def _evaluated(graph: Path, patch: Path, data: Path) -> dict[str, Any]:
+    """What a patch gives on the test images."""
     with Runtime(graph) as runtime:
         runtime.load(patch)
-        return evaluation.evaluate(runtime, test, reporter=Quiet())
+        return evaluation.evaluate(runtime, data, reporter=Quiet())
 
 
 def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str, Any]:
@@ -140,6 +154,7 @@ def _switch(graph: Path, patches: list[Path], data: dict[str, Path]) -> dict[str
             "graph": graph.name,
             "engine": runtime.engine,
             "mode": runtime.mode,
+            "tasks": len(names),
             "switch_us": round(statistics.median(uses) * 1e6, 1),
             "switch_and_answer_ms": round(statistics.median(answers) * 1e3, 2),
         }
@@ -181,6 +196,18 @@ def _answers(
                 truth = picture.parent.name if name in data else answer.label
                 mistake = "" if answer.label == truth else f"is {truth}"
                 found.append((str(picture), name, f"{answer.label} {answer.score:.0%}", mistake))
+    return found
+
+
+def _drawn(graph: Path, finder: Path, data: Path, folder: Path) -> list[tuple[str, str, str, str]]:
+    """Some pages with what is found on them drawn in."""
+    found = []
+    with Runtime(graph) as runtime:
+        task = runtime.load(finder)
+        for picture in sorted((data / "test").iterdir())[:PICTURES_A_TASK]:
+            answer, drawn = runtime.predict(picture), folder / f"{picture.stem}.png"
+            drawing.write(picture, answer, drawn)
+            found.append((str(drawn), task, f"{len(answer.boxes)} digits", ""))
     return found
 
 
