@@ -1,7 +1,9 @@
-"""Measures what docs/benchmarks.md, kinds.md, learning.md and recipe.md show, and writes it there between two markers.
+"""Measures what benchmarks.md, detection.md, kinds.md, learning.md and recipe.md show, and writes it there.
 
     python benchmarks/tables.py               # all of it
     python benchmarks/tables.py parity precision
+
+Each table stands between two markers of a page in docs/.
 
 Uses what `make demo` leaves in build/demo, and makes it if it is not there.
 """
@@ -30,6 +32,8 @@ import precision
 import recipe
 import rivals
 import speed
+from detection import devices, post_processing
+from detection import report as maps
 from edgepatch import Runtime, blob, imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones import network, weights
@@ -183,12 +187,20 @@ TABLES: dict[str, Callable[[], str]] = {
     "affinity": lambda: table(report.affinity_rows()),
     "front": lambda: table(report.front_rows()),
     "sizes": lambda: table(report.size_rows()),
+    "detection": lambda: f"{maps.progress()}\n\n{table(maps.map_rows())}",
+    "cells": lambda: table(maps.class_rows()),
+    "turned": lambda: table(maps.turned_rows()),
+    "detection-parity": lambda: table(devices.parity_rows()),
+    "detection-latency": lambda: table(devices.latency_rows()),
+    "boxes": lambda: table(post_processing.rows()),
 }
 
 
 PAGES = dict.fromkeys(("recipe", "placement-accuracy"), "recipe.md")
 PAGES |= dict.fromkeys(("kinds", "skips", "backbones"), "kinds.md")
 PAGES |= dict.fromkeys(("study", "costs", "aims", "claims", "joint", "affinity", "front", "sizes"), "learning.md")
+DETECTION = ("detection", "cells", "turned", "detection-parity", "detection-latency", "boxes")
+PAGES |= dict.fromkeys(DETECTION, "detection.md")
 
 
 def main(names: list[str]) -> None:

@@ -10,19 +10,19 @@ test images report, once a run. With KERAS_BACKEND=jax or torch the same command
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from grid import Grid
 
 RESULTS = Path(__file__).parent / "results" / "study.jsonl"
 WORK = Path(os.environ.get("EDGEPATCH_WORK", Path(__file__).parents[2] / "build" / "learning"))
@@ -46,6 +46,7 @@ KINDS = (
     "policy",
 )
 SIZE, LIMIT, EPOCHS = 128, 600, 8
+IMAGENET = "imagenet-torchvision"
 
 
 def wanted() -> list[dict[str, Any]]:
@@ -60,44 +61,6 @@ def wanted() -> list[dict[str, Any]]:
     ]
 
 
-def finished() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
-@contextlib.contextmanager
-def claimed(run: dict[str, Any]) -> Iterator[bool]:
-    """Whether this process may take a run; another one's claim ends with its process."""
-    import fcntl
-
-    (WORK / "claims").mkdir(parents=True, exist_ok=True)
-    name = "-".join(str(value) for value in run.values()).replace(":", "")
-    with (WORK / "claims" / name).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield not any(done["run"] == run for done in finished())
-
-
-def work() -> None:
-    """Take runs until there are none."""
-    import keras
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    for run in wanted():
-        with claimed(run) as mine:
-            if not mine:
-                continue
-            line = train(run)
-            with RESULTS.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
-            print(run["kinds"], run["set"], run["seed"], f"{line['head_test']:.3f} -> {line['test']:.3f}", flush=True)
-            keras.backend.clear_session()
-
-
 def train(run: dict[str, Any]) -> dict[str, Any]:
     """One run: accuracies of the head alone, of the patch as trained and as written, on validation and test images."""
     import keras
@@ -105,7 +68,7 @@ def train(run: dict[str, Any]) -> dict[str, Any]:
     from edgepatch import blob, metrics, patches
     from edgepatch.training import trainer
 
-    key = run["set"], run["seed"], run["size"], run["limit"]
+    key = run["set"], run["seed"], run["size"], run["limit"], run.get("backbone", IMAGENET)
     task = prepared(*key)
     task = dataclasses.replace(task, recipe=dataclasses.replace(task.recipe, epochs=run["epochs"]))
     keras.utils.set_random_seed(run["seed"])
@@ -140,7 +103,9 @@ def train(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_READY: dict[tuple[Any, ...], Any] = {}  # tasks, test images and the heads' test accuracies, by set, seed, size, limit
+_READY: dict[
+    tuple[Any, ...], Any
+] = {}  # tasks, test images and the heads' test accuracies, by set, seed, size, limit, weights
 _TESTS: dict[tuple[Any, ...], Any] = {}
 _HEADS: dict[tuple[Any, ...], float] = {}
 
@@ -153,15 +118,16 @@ def tested(task: Any, patch: Any) -> float:
     from edgepatch.training import storing
 
     name = task.source.train.paths[0].parents[2].name
-    if (name, patch.input.size) not in _TESTS:
+    key = name, patch.input.size, patch.input.resize
+    if key not in _TESTS:
         files = folder.scan(WORK / "data" / name / "test", patch.labels)
-        _TESTS[name, patch.input.size] = pictures.load(files, patch.input, Quiet())
-    images = _TESTS[name, patch.input.size]
+        _TESTS[key] = pictures.load(files, patch.input, Quiet())
+    images = _TESTS[key]
     logits = storing.logits(task.trunk, task.backbone, task.backbone.values(patch), patch, images.pixels)
     return float(metrics.accuracy(logits, images.labels))
 
 
-def prepared(name: str, seed: int, size: int, limit: int) -> Any:
+def prepared(name: str, seed: int, size: int, limit: int, source: str = IMAGENET) -> Any:
     """A set's task, with its head alone; kept, for every kind starts there."""
     from datasets import prepare
     from edgepatch.backbones import weights
@@ -169,15 +135,15 @@ def prepared(name: str, seed: int, size: int, limit: int) -> Any:
     from edgepatch.training import task
     from edgepatch.training.recipe import Recipe
 
-    if (name, seed, size, limit) not in _READY:
+    if (name, seed, size, limit, source) not in _READY:
         if len(_READY) >= 2 * len(SETS):
             _READY.clear()
-        backbone = weights.create("mobilenet_v2", alpha=1.0, size=size, source="imagenet-torchvision")
+        backbone = weights.create("mobilenet_v2", alpha=1.0, size=size, source=source)
         recipe = Recipe(seed=seed)
         data = prepare(name, WORK / "data", limit)
-        source = task.source(backbone, data, WORK / "study.epatch", recipe)
-        _READY[name, seed, size, limit] = task.prepare(backbone, source, recipe, Quiet())
-    return _READY[name, seed, size, limit]
+        origin = task.source(backbone, data, WORK / "study.epatch", recipe)
+        _READY[name, seed, size, limit, source] = task.prepare(backbone, origin, recipe, Quiet())
+    return _READY[name, seed, size, limit, source]
 
 
 def costs() -> None:
@@ -232,6 +198,9 @@ def cost(kinds: str) -> None:
     print(json.dumps({"bytes": size, "trained_values": sum(v.size for v in values.values()), "memory": peak * 1024}))
 
 
+GRID = Grid(RESULTS, WORK, wanted())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["run", "left", "costs", "work", "cost"])
@@ -239,10 +208,9 @@ def main() -> None:
     parser.add_argument("--kinds")
     chosen = parser.parse_args()
     if chosen.what == "left":
-        done = [line["run"] for line in finished()]
-        print(sum(run not in done for run in wanted()), "of", len(wanted()), "runs are left")
+        print(GRID.left(), "of", len(GRID.wanted), "runs are left")
     elif chosen.what == "work":
-        work()
+        GRID.take(train)
     elif chosen.what == "cost":
         cost(chosen.kinds)
     elif chosen.what == "costs":
@@ -252,8 +220,7 @@ def main() -> None:
 
         for name in SETS:  # before the jobs would do it side by side
             prepare(name, WORK / "data", LIMIT)
-        jobs = [subprocess.Popen([sys.executable, __file__, "work"]) for _ in range(chosen.jobs)]
-        sys.exit(max(job.wait() for job in jobs))
+        sys.exit(GRID.start(__file__, chosen.jobs))
 
 
 if __name__ == "__main__":
