@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edgepatch.converters import parity
 
 from detection import predictions
 from detection.study import SETS, SHARED, backbone, graph_of, patch_of
 from edgepatch import Runtime, blob, imaging
 from edgepatch.blob import Patch
-from edgepatch.converters import parity
 from edgepatch.head_network import PREFIX
 from edgepatch.progress import hushed
 from edgepatch.runtime import baking, engines, fitting, graph_file, heads
