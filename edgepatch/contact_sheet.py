@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from edgepatch import files, imaging
 from edgepatch.errors import require
@@ -13,8 +14,11 @@ from edgepatch.errors import require
 TILE, CAPTION, MARGIN, COLUMNS = 168, 56, 8, 6
 
 
-def write(answers: Sequence[tuple[str, str, str, str]], path: str | os.PathLike[str]) -> None:
-    """Draw (picture, task, answer, mistake) tiles onto a PNG; the mistake, if there is one, in red."""
+def write(answers: Sequence[tuple[Any, str, str, str]], path: str | os.PathLike[str]) -> None:
+    """Draw (picture, task, answer, mistake) tiles onto a PNG; the mistake, if there is one, in red.
+
+    Pictures are what `imaging.load` takes; an answer that is too long for its tile is cut.
+    """
     image_module = require("PIL.Image", extra="litert", why="drawing a contact sheet")
     from PIL import ImageDraw, ImageFont
 
@@ -30,8 +34,15 @@ def write(answers: Sequence[tuple[str, str, str, str]], path: str | os.PathLike[
         tile.thumbnail((TILE, TILE))
         sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
         draw.text((left, top + TILE + 4), task, "grey", heading)
-        draw.text((left, top + TILE + 18), answer, "black", body)
+        fitting = next(cut for cut in _shorter(answer) if draw.textlength(cut, body) <= TILE)
+        draw.text((left, top + TILE + 18), fitting, "black", body)
         draw.text((left, top + TILE + 34), mistake, "red", body)
     stream = io.BytesIO()
     sheet.save(stream, "PNG")
     files.write(path, stream.getvalue())
+
+
+def _shorter(text: str) -> Iterator[str]:
+    """A text, and what is left of it as more and more is cut."""
+    yield text
+    yield from (text[:length] + "…" for length in range(len(text) - 1, -1, -1))

@@ -15,12 +15,28 @@ from edgepatch.runtime.heads.classifier import Classification
 from edgepatch.runtime.heads.detector import Detections
 from edgepatch.runtime.heads.segmenter import Segmentation
 
+BRIGHT = 130  # of 255: from here on a label is written in black
 VEIL = 0.5  # share of a mask's colour in what is seen
 SIDE = 640  # longest side in pixels up to which small pictures are enlarged: labels are to be read
 
 
 def write(picture: Any, answer: Any, path: str | os.PathLike[str]) -> None:
-    """Draw what a task says of a picture onto it, as a PNG.
+    """Draw what a task says of a picture onto it, as a PNG; the arguments are those of `drawn`."""
+    stream = io.BytesIO()
+    drawn(picture, answer).save(stream, "PNG")
+    files.write(path, stream.getvalue())
+
+
+def write_mask(answer: Segmentation, path: str | os.PathLike[str]) -> None:
+    """Write the mask alone, as a PNG whose values are indices of labels."""
+    module = require("PIL.Image", extra="litert", why="writing masks")
+    stream = io.BytesIO()
+    module.fromarray(answer.mask).save(stream, "PNG")
+    files.write(path, stream.getvalue())
+
+
+def drawn(picture: Any, answer: Any) -> Any:
+    """A picture, as `PIL.Image`, with what a task says of it drawn in.
 
     Args:
         picture: as `Runtime.predict` takes it.
@@ -42,13 +58,11 @@ def write(picture: Any, answer: Any, path: str | os.PathLike[str]) -> None:
             draw.rectangle(corners, outline=colour(label), width=2)
             _tag(draw, corners[:2], f"{answer.labels[label]} {score:.0%}", colour(label), font)
     elif isinstance(answer, Segmentation):
-        for row, label in enumerate(np.unique(answer.mask)):
+        for row, label in enumerate(label for label in np.unique(answer.mask) if label):  # the first one is not veiled
             _tag(draw, (4, 4 + 20 * row), answer.labels[label], colour(label), font, below=True)
     elif isinstance(answer, Classification):
         _tag(draw, (4, 4), f"{answer.label} {answer.score:.0%}", colour(0), font, below=True)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    files.write(path, stream.getvalue())
+    return image
 
 
 def colour(label: int) -> tuple[int, int, int]:
@@ -72,4 +86,6 @@ def _tag(draw: Any, at: tuple[float, ...], text: str, fill: Any, font: Any, belo
     height = bottom - top + 4
     y = at[1] if below or at[1] < height else at[1] - height
     draw.rectangle((at[0], y, at[0] + right - left + 6, y + height), fill=fill)
-    draw.text((at[0] + 3, y + 2 - top), text, "white", font)
+    red, green, blue = fill
+    ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > BRIGHT else "white"
+    draw.text((at[0] + 3, y + 2 - top), text, ink, font)

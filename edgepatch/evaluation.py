@@ -96,6 +96,8 @@ def _boxes(runtime: Runtime, patch: Patch, data: Any, reporter: Reporter) -> dic
         dropped = _each(evaluate_one, listed, reporter)
     finally:
         runtime.add(patch)
+    if not any((~each.ignored).any() for each in truth):
+        raise BadFileError("has no box to evaluate on", file=listed.source, got="0 boxes", expected="at least 1")
     result = box_metrics.mean_average_precision(truth, found, len(patch.labels))
     return {"split": split, **result, **dropped}
 
@@ -111,6 +113,8 @@ def _masks(runtime: Runtime, patch: Patch, data: Any, reporter: Reporter) -> dic
         return is_unsure
 
     dropped = _each(evaluate_one, listed, reporter)
+    if not counts.any():
+        raise BadFileError("has no pixel of any class to evaluate on", file=listed.source, got="masks of 255 only")
     return {
         "split": split,
         "miou": box_metrics.mean_iou(counts),

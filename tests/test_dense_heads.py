@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import reference
 from conftest import make_patch, pictures
+from edgepatch.converters import tflite
 from PIL import Image
 
-from edgepatch import blob, boxes, imaging
+from edgepatch import blob, boxes, drawing, imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
@@ -281,3 +282,59 @@ def test_a_detector_is_calibrated_inspected_and_checked_at_export(
     for kind in ("tflite", "onnx"):
         made = edgepatch("export", backbone, "--to", kind, "--patch", patch, "--out", tmp_path / f"g.{kind}")
         assert made.code == 0, made.err
+
+
+def test_pictures_of_one_name_are_drawn_to_two_files_and_a_file_is_no_folder(
+    finder: Patch, every_graph: dict[Any, Path], tmp_path: Path, edgepatch: Any
+) -> None:
+    patch, graph = tmp_path / "finder.epatch", every_graph["tflite", "fp32"]
+    blob.write(finder, patch)
+    images = []
+    for folder, pixels in zip(("one", "two"), pictures(2, size=SIZE), strict=True):
+        (tmp_path / folder).mkdir()
+        images.append(tmp_path / folder / "a.png")
+        Image.fromarray(pixels).save(images[-1])
+    sheet = tmp_path / "sheet.png"
+    done = edgepatch("run", graph, "--patch", patch, *images, "--draw", tmp_path / "drawn", "--sheet", sheet)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["a-2.finder.png", "a.finder.png"]
+    with Image.open(sheet) as drawn:
+        colours = {colour for _, colour in drawn.getcolors(1 << 20)}
+    assert drawing.colour(0) in colours or drawing.colour(1) in colours  # boxes are drawn in there, too
+    refused = edgepatch("run", graph, "--patch", patch, *images, "--draw", images[0])
+    assert refused.code == 2
+    assert "is a file" in refused.err
+
+
+def test_run_tells_boxes_from_another_score_on_and_writes_masks(
+    finder: Patch, painter: Patch, every_graph: dict[Any, Path], tmp_path: Path, edgepatch: Any
+) -> None:
+    graph, image = every_graph["onnx", "fp32"], tmp_path / "a.png"
+    Image.fromarray(pictures(1, size=SIZE)[0]).save(image)
+    for patch in (finder, painter):
+        blob.write(patch, tmp_path / f"{patch.task}.epatch")
+    both = ("--patch", tmp_path / "finder.epatch", "--patch", tmp_path / "painter.epatch")
+    counts = []
+    for score in (0.0, 0.6, 1.0):
+        done = edgepatch("run", graph, *both, image, "--score", score, "--masks", tmp_path / "masks", "--json")
+        assert done.code == 0, done.err
+        boxes_found, shares = done.document
+        assert all(box["score"] >= score for box in boxes_found["boxes"])
+        counts.append(len(boxes_found["boxes"]))
+    assert counts[0] >= counts[1] >= counts[2] == 0
+    assert counts[0] > 0
+    (path,) = (tmp_path / "masks").iterdir()
+    with Image.open(path) as mask:
+        values = np.asarray(mask)
+    assert values.shape == (SIZE, SIZE)
+    share = float((values == 0).mean())
+    assert shares["shares"][LABELS[0]] == pytest.approx(share, abs=1e-3)
+
+
+def test_a_head_on_maps_leaves_the_logits_a_range_that_xnnpack_takes(tiny: Backbone, finder: Patch) -> None:
+    """A range next to nothing fails beside kernels of zeros, depending on the others."""
+    assert finder.ranges is not None
+    graph = graph_file.parse(tflite.export(tiny), "graph")
+    features = graph.document["bake"]["head"]["input"]
+    np.testing.assert_array_equal(finder.ranges[features + 1], finder.ranges[features])
+    assert finder.ranges[features, 1] > 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edgepatch.backbones import backbone
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.codec import CODECS
 from edgepatch.data import box_augmentation
-from edgepatch.errors import UsageError
+from edgepatch.errors import BadFileError, UsageError
 from edgepatch.patches import detector, segmenter
 from edgepatch.patches.map_head import Examples
 from edgepatch.progress import Quiet
@@ -255,6 +256,27 @@ def test_many_tasks_may_have_detectors_among_them(tiny: Backbone, data: Path, tm
     refused = edgepatch("train-many", tasks)
     assert refused.code == 2
     assert "needs every block" in refused.err
+
+
+def test_nothing_to_evaluate_on_is_a_bad_file_and_no_nan(
+    tiny: Backbone, data: Path, graph: Path, tmp_path: Path, edgepatch: Any
+) -> None:
+    shutil.copytree(data / "train", tmp_path / "train")
+    document = json.loads((data / "train.json").read_text()) | {"annotations": []}
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    shutil.copy(data / "classes.json", tmp_path)
+    for mask in (tmp_path / "train").glob("*.png"):
+        Image.fromarray(np.full((60, 80), 255, np.uint8)).save(mask)
+    for kind, place in (("detector", "train.json"), ("segmenter", "train")):
+        out = tmp_path / f"{kind}.epatch"
+        recipe = dataclasses.replace(RECIPE, epochs=1)
+        trainer.train(tiny.at(SIZE), data, kind, out, recipe=recipe, reporter=Quiet())
+        evaluated = edgepatch("eval", graph, "--patch", out, tmp_path / place, "--json")
+        assert evaluated.code == 3
+        assert "to evaluate on" in evaluated.document["error"]["message"]
+        with pytest.raises(BadFileError, match=r"has no (box|pixel)"):
+            trainer.train(tiny.at(SIZE), tmp_path, kind, tmp_path / "x.epatch", recipe=recipe, reporter=Quiet())
+    assert not (tmp_path / "x.epatch").exists()
 
 
 def test_the_loss_falls_where_answers_are_right_and_asks_nothing_of_ignored_anchors() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,14 @@ NAMED = 4  # boxes of a picture that are told in the table; --json and --draw ha
 @mode_option
 @engine_option
 @threads_option
-@click.option("--sheet", metavar="FILE.png", help="Also draw all pictures of classifiers with their answers.")
+@click.option("--sheet", metavar="FILE.png", help="Also draw all pictures with their answers onto one sheet.")
 @click.option("--draw", metavar="FOLDER", help="Also draw each answer onto its picture: boxes, masks, labels.")
+@click.option("--masks", metavar="FOLDER", help="Also write each mask of a segmenter as a PNG of label indices.")
+@click.option(
+    "--score",
+    type=click.FloatRange(0, 1),
+    help="Tell boxes from this score on; by default each patch's own, the best on its validation pictures.",
+)
 @json_option
 def command(
     graph: str,
@@ -42,6 +49,8 @@ def command(
     threads: int,
     sheet: str | None,
     draw: str | None,
+    masks: str | None,
+    score: float | None,
     as_json: bool,
 ) -> int:
     """Run tasks on IMAGEs through a shared GRAPH.
@@ -51,24 +60,34 @@ def command(
     \b
     edgepatch run mobilenet.tflite --patch flowers.epatch picture.jpg
     edgepatch run mobilenet.onnx --patch flowers.epatch --patch imagenet.epatch *.jpg --sheet answers.png
-    edgepatch run mobilenet.tflite --patch raccoons.epatch garden.jpg --draw answers/
+    edgepatch run mobilenet.tflite --patch raccoons.epatch garden.jpg --draw answers/ --score 0.5
+    edgepatch run mobilenet.tflite --patch leaves.epatch leaf.jpg --draw answers/ --masks masks/
     """
     if sheet:
         check_name(sheet, ".png", "--sheet")
-    if draw:
+    places = {path: _names(path, images, name) for path, name in ((draw, "--draw"), (masks, "--masks")) if path}
+    if draw or masks or sheet:
         from edgepatch import drawing
     runtime, tasks = runtime_with(graph, patches, mode=mode, engine=engine, threads=threads)
     rows: list[dict[str, Any]] = []
+    tiles: list[tuple[Any, str, str, str]] = []
     unreadable: list[EdgepatchError] = []
     with runtime:
         for task in tasks:
+            if score is not None:
+                runtime.add(_telling(runtime.patch(task), score))
             runtime.use(task)
-            for image in images:
+            for number, image in enumerate(images):
                 try:
                     answer = runtime.predict(image)
                     rows.append({"image": image, **answer.to_json()})
                     if draw:
-                        drawing.write(image, answer, Path(draw, f"{Path(image).stem}.{task}.png"))
+                        drawing.write(image, answer, f"{places[draw][number]}.{task}.png")
+                    if masks and hasattr(answer, "mask"):
+                        drawing.write_mask(answer, f"{places[masks][number]}.{task}.png")
+                    if sheet:
+                        tile = image if hasattr(answer, "logits") else drawing.drawn(image, answer)
+                        tiles.append((tile, task, said(rows[-1]), ""))
                 except (BadFileError, UsageError) as error:
                     unreadable.append(error)
     if not rows:
@@ -78,10 +97,33 @@ def command(
     if sheet:
         from edgepatch import contact_sheet
 
-        contact_sheet.write([(row["image"], row["task"], said(row), "") for row in rows], sheet)
+        contact_sheet.write(tiles, sheet)
     cells = [["image", "task", "answer"], *([row["image"], row["task"], said(row)] for row in rows)]
     show(rows, table(cells), as_json)
     return unreadable[0].exit_code if unreadable else 0
+
+
+def _names(folder: str, images: tuple[str, ...], option: str) -> list[Path]:
+    """Where each picture's answer goes, without an ending: no two to one place.
+
+    Raises:
+        UsageError: the folder is a file.
+    """
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise UsageError("is a file", file=folder, field=option, expected="a folder")
+    found: list[Path] = []
+    for image in images:
+        stem = Path(folder, Path(image).stem)
+        taken = sum(Path(other).stem == stem.name for other in images[: len(found)])
+        found.append(stem.with_name(f"{stem.name}-{taken + 1}") if taken else stem)
+    return found
+
+
+def _telling(patch: Any, score: float) -> Any:
+    """A patch that tells boxes from a score on; of no detector as it is."""
+    if patch.decode.get("head") != "detector":
+        return patch
+    return dataclasses.replace(patch, decode={**patch.decode, "score": score})
 
 
 def said(row: dict[str, Any]) -> str:

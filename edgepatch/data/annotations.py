@@ -116,9 +116,9 @@ def training_splits(
         train = read(root)
     if val is not None:
         aside = read(val, train.classes)
+    _require_box(train, "train on")
     if aside is None:
         train, aside = split(train, share=share, seed=seed)
-    _require_box(train, "train on")
     _require_box(aside, "choose on")
     return train, aside
 

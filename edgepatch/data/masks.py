@@ -265,6 +265,8 @@ def _classes(path: Path) -> tuple[str, ...]:
         BadFileError: it does not name classes.
     """
     expected = f'{{"classes": [...]}} with 2 to {IGNORED} different names, the first that of value 0'
+    if not path.is_file():
+        raise UsageError("there is no such file, which names the classes of masks", file=path, expected=expected)
     try:
         document: Any = container.load_json(files.read(path, limit=LIMIT))
     except ValueError as error:

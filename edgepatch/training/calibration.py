@@ -32,14 +32,15 @@ def calibrate(backbone: Backbone, patch: Patch, pixels: np.ndarray, *, seed: int
     Returns:
         float32 (activations, 2): of the image as the network sees it, of the plan's nodes in forward order, of the
         features and of the logits, then of what hard_swish and hard_sigmoid are taken of; zeros where the patch skips
-        a block.
+        a block. Logits that no head on maps reads have the range of the features.
     """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     chosen = np.sort(np.random.default_rng([seed, 0xCA]).permutation(len(pixels))[:IMAGES])
     data, numbers = tflite.watchable(backbone)
     graph = graph_file.parse(data, "the graph to calibrate")
-    model = baking.bake(graph, fit(graph, patch, None)).data
+    fitted = fit(graph, patch, None)
+    model = baking.bake(graph, fitted).data
     images = ({document.IMAGE: patch.input.normalise(pixels[index][None])} for index in chosen)
     with hushed(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the calibrator's own interpreter will be moved to another package
@@ -55,4 +56,7 @@ def calibrate(backbone: Backbone, patch: Patch, pixels: np.ndarray, *, seed: int
             span = extremes.span(field, 4)
             assert span is not None, "the calibrator left a tensor out"
             found[number, column] = np.frombuffer(watched[slice(*span)], "<f4")[0]
+    if fitted.network:  # zeros, for which XNNPACK finds the features' scale too far away
+        features = graph.document["bake"]["head"]["input"]
+        found[features + 1] = found[features]
     return found

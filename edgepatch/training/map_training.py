@@ -101,7 +101,10 @@ def prepare(
     preprocessing = dataclasses.replace(backbone.input, resize="stretch")
     val = options.get("val")
     train, chosen, labels = top.splits(data, Path(val) if val else None, recipe.seed)
-    reporter.say(f"{len(labels)} classes, {len(train)} pictures to train on, {len(chosen)} to choose on")
+    reporter.say(
+        f"{len(labels)} {'class' if len(labels) == 1 else 'classes'}, {len(train)} pictures to train on, "
+        f"{len(chosen)} to choose on"
+    )
     ready = top.read(train, preprocessing, reporter)
     top = top.fitted(ready)
     return Work(
@@ -281,6 +284,8 @@ def _phase(built: _Built, what: str, checkpoint: Path, epochs: int) -> State:
         first, *others = (value for name, value in found.items() if name != "loss")
         return first, sum(others)
 
+    if state.epoch:
+        work.reporter.say(f"going on after epoch {state.epoch} of {epochs}, {what} ({checkpoint.name})")
     patience = work.recipe.patience if what == "all" else 0
     while state.epoch < epochs and not joint.stalled([score(entry) for entry in state.history], patience):
         began = time.monotonic()

@@ -94,6 +94,7 @@ def _curves(report: dict[str, Any], figure_module: Any) -> bytes:
         axis.plot(epochs, [entry[name] for entry in report["history"]], marker=".", label=name)
     for axis, title in ((loss, "training"), (figures, "validation images: the head alone, then all")):
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_title(title)
         axis.legend()
     stream = io.BytesIO()
