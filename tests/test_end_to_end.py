@@ -56,6 +56,33 @@ def test_train_export_and_evaluate_on_the_real_backbone(cells: Path, tmp_path: P
     assert found["tflite"]["confusion"] == found["onnx"]["confusion"]
 
 
+@pytest.mark.parametrize(
+    ("data", "kinds", "figure", "least"),
+    [
+        ("detect/raccoon", "scale_bias+detector", "map50", 0.2),
+        ("segment/coffee3", "scale_bias+segmenter", "miou", 0.5),
+    ],
+)
+def test_detectors_and_segmenters_on_the_real_backbone(
+    shared: Path, tmp_path: Path, offline_weights: Path, data: str, kinds: str, figure: str, least: float
+) -> None:
+    """Real photographs with real boxes and masks; boxes or masks of another place would not get there."""
+    backbone, patch = tmp_path / "mobilenet.backbone", tmp_path / "task.epatch"
+    run("backbone", "create", "mobilenet_v2", "--size", 96, "--weights", "imagenet", "--out", backbone)
+    report = run("train", backbone, shared / data, "--patch", kinds, "--epochs", 3, "--codec", "int8", "--out", patch)
+    assert report[figure] >= report[f"head_{figure}"] > 0
+    found = []
+    for kind in ("tflite", "onnx"):
+        graph = tmp_path / f"g.{kind}"
+        exported = run("export", backbone, "--to", kind, "--patch", patch, "--out", graph)
+        assert exported["parity"][0]["max_difference"] < 1e-3
+        for mode in ("bind", "bake") if kind == "tflite" else ("bake",):
+            found.append(run("eval", graph, "--patch", patch, shared / data, "--mode", mode))
+    assert {each["split"] for each in found} == {"test"}
+    assert found[0][figure] > least
+    assert all(each[figure] == pytest.approx(found[0][figure], abs=2e-3) for each in found)
+
+
 def test_the_demos_folders_are_whole_and_their_splits_disjoint(tmp_path: Path) -> None:
     sizes = {"solar-defects": 2223, "solar-type": 2624, "digits": 1797}
     for name, count in sizes.items():
