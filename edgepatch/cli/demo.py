@@ -16,7 +16,7 @@ from edgepatch.cli.common import framework, json_option, show, table
 def command(work: str, seed: int, as_json: bool) -> None:
     """Train several tasks on real images, export one graph, evaluate every task through the device runtime.
 
-    Takes about five minutes on two cores; run again, it goes on from what is there. Needs the extras [train], [onnx]
+    Takes about eight minutes on two cores; run again, it goes on from what is there. Needs the extras [train], [onnx]
     and [demo], and the offline ImageNet weights.
 
     \b
