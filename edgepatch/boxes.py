@@ -7,6 +7,7 @@ of the network's square input.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ import numpy as np
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of centre and size: they bring the four codings to about one spread
 LARGEST_CODING = 4.0  # of a size: e^4 times the anchor's
-MAX_ANCHORS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +37,8 @@ class Anchors:
         return [len(each) for each in self.shapes]
 
     def boxes(self, sides: Sequence[int]) -> np.ndarray:
-        """All anchors of maps of these sides, by map, row, column and shape: float32 (anchors, 4)."""
-        found = []
-        for side, shapes in zip(sides, self.shapes, strict=True):
-            middles = (np.arange(side) + 0.5) / side
-            y, x, shape = np.meshgrid(middles, middles, np.arange(len(shapes)), indexing="ij")
-            half = np.asarray(shapes).reshape(-1, 2)[shape.ravel()] / 2
-            centre = np.stack([x.ravel(), y.ravel()], axis=1)
-            found.append(np.concatenate([centre - half, centre + half], axis=1))
-        return np.concatenate(found).astype(np.float32)
+        """All anchors of maps of these sides, by map, row, column and shape: float32 (anchors, 4), read-only."""
+        return _all_boxes(self.shapes, tuple(sides))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,6 +65,20 @@ class Anchors:
                 raise ValueError("expected the width and height of each anchor, above 0")
         made = tuple(tuple((float(shape[0]), float(shape[1])) for shape in each) for each in shapes)
         return cls(made, (float(variances[0]), float(variances[1]), float(variances[2]), float(variances[3])))
+
+
+@functools.lru_cache(maxsize=16)  # the same ones for every picture
+def _all_boxes(all_shapes: tuple[tuple[tuple[float, float], ...], ...], sides: tuple[int, ...]) -> np.ndarray:
+    found = []
+    for side, shapes in zip(sides, all_shapes, strict=True):
+        middles = (np.arange(side) + 0.5) / side
+        y, x, shape = np.meshgrid(middles, middles, np.arange(len(shapes)), indexing="ij")
+        half = np.asarray(shapes).reshape(-1, 2)[shape.ravel()] / 2
+        centre = np.stack([x.ravel(), y.ravel()], axis=1)
+        found.append(np.concatenate([centre - half, centre + half], axis=1))
+    made = np.concatenate(found).astype(np.float32)
+    made.setflags(write=False)
+    return made
 
 
 def _numbers(value: Any, count: int) -> bool:

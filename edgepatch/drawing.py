@@ -22,16 +22,18 @@ SIDE = 640  # longest side in pixels up to which small pictures are enlarged: la
 
 def write(picture: Any, answer: Any, path: str | os.PathLike[str]) -> None:
     """Draw what a task says of a picture onto it, as a PNG; the arguments are those of `drawn`."""
-    stream = io.BytesIO()
-    drawn(picture, answer).save(stream, "PNG")
-    files.write(path, stream.getvalue())
+    _save(drawn(picture, answer), path)
 
 
 def write_mask(answer: Segmentation, path: str | os.PathLike[str]) -> None:
     """Write the mask alone, as a PNG whose values are indices of labels."""
     module = require("PIL.Image", extra="litert", why="writing masks")
+    _save(module.fromarray(answer.mask), path)
+
+
+def _save(image: Any, path: str | os.PathLike[str]) -> None:
     stream = io.BytesIO()
-    module.fromarray(answer.mask).save(stream, "PNG")
+    image.save(stream, "PNG")
     files.write(path, stream.getvalue())
 
 

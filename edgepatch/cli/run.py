@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,13 @@ def _names(folder: str, images: tuple[str, ...], option: str) -> list[Path]:
     if Path(folder).exists() and not Path(folder).is_dir():
         raise UsageError("is a file", file=folder, field=option, expected="a folder")
     found: list[Path] = []
+    taken: set[str] = set()
     for image in images:
-        stem = Path(folder, Path(image).stem)
-        taken = sum(Path(other).stem == stem.name for other in images[: len(found)])
-        found.append(stem.with_name(f"{stem.name}-{taken + 1}") if taken else stem)
+        stem = Path(image).stem
+        names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        found.append(Path(folder, name))
     return found
 
 

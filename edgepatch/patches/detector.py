@@ -56,9 +56,6 @@ class Detector(MapHead):
         train, chosen = boxed.training_splits(data, val, seed=seed)
         return train, chosen, train.classes
 
-    def test_split(self, data: Path, labels: Sequence[str]) -> tuple[Any, str]:
-        return boxed.evaluation_split(data, labels)
-
     def read(self, found: Any, preprocessing: Any, reporter: Reporter) -> Examples:
         read = boxed.load(found, preprocessing, reporter)
         truth = list(zip(read.boxes, read.labels, read.ignored, strict=True))

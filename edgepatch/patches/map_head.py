@@ -49,10 +49,6 @@ class MapHead(Head):
         """What to train on and what to choose on, not yet read, and the labels."""
 
     @abc.abstractmethod
-    def test_split(self, data: Path, labels: Sequence[str]) -> tuple[Any, str]:
-        """What to evaluate on, not yet read, and the name of the split."""
-
-    @abc.abstractmethod
     def read(self, found: Any, preprocessing: Any, reporter: Reporter) -> Examples:
         """Decode the pictures of a split."""
 

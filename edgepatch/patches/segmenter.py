@@ -35,9 +35,6 @@ class Segmenter(MapHead):
         train, chosen = masks.training_splits(data, val, seed=seed)
         return train, chosen, train.classes
 
-    def test_split(self, data: Path, labels: Sequence[str]) -> tuple[Any, str]:
-        return masks.evaluation_split(data, labels)
-
     def read(self, found: Any, preprocessing: Any, reporter: Reporter) -> Examples:
         read = masks.load(found, preprocessing, reporter)
         return Examples(read.pixels, list(read.masks), read.files.dropped.to_json())
