@@ -44,6 +44,19 @@ def gated(net: Builder) -> None:
     net.site(net.mean(last), "last", 8, "top", 40, 1, 1, "hard_swish", normalised=False)
 
 
+def shallow(net: Builder) -> None:
+    """MobileNetV2's beginning, ways down to stride 32 and end, with a block a stride."""
+    last = net.site(IMAGE, "stem", 0, "stem", 8, 3, 2, "relu6")
+    for block, (width, stride) in enumerate(((8, 2), (8, 2), (16, 2), (16, 1), (24, 2)), 1):
+        entry = last
+        last = net.site(last, f"b{block}_expand", block, "expand", 2 * width, 1, 1, "relu6")
+        last = net.site(last, f"b{block}_depthwise", block, "depthwise", 2 * width, 3, stride, "relu6")
+        last = net.site(last, f"b{block}_project", block, "project", width, 1, 1, "linear")
+        if stride == 1:
+            last = net.add(entry, last)
+    net.mean(net.site(last, "top", 6, "top", 48, 1, 1, "relu6"))
+
+
 def gate(net: Builder, source: int, name: str, block: int, width: int) -> int:
     pixel = net.site(net.mean(source), f"{name}_squeeze", block, "squeeze", 8, 1, 1, "relu", normalised=False)
     pixel = net.site(pixel, f"{name}_excite", block, "excite", width, 1, 1, "hard_sigmoid", normalised=False)

@@ -65,18 +65,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graph(tiny: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("graph") / "tiny.tflite"
-    path.write_bytes(tflite.export(tiny))
+def graph(shallow: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "shallow.tflite"
+    path.write_bytes(tflite.export(shallow))
     return path
 
 
 @pytest.mark.parametrize(("kind", "figure"), [("detector", "map50"), ("segmenter", "miou")])
 def test_a_head_on_maps_is_trained_written_reported_and_run(
-    tiny: Backbone, data: Path, graph: Path, tmp_path: Path, edgepatch: Any, kind: str, figure: str
+    shallow: Backbone, data: Path, graph: Path, tmp_path: Path, edgepatch: Any, kind: str, figure: str
 ) -> None:
     out = tmp_path / "squares.epatch"
-    result = trainer.train(tiny.at(SIZE), data, f"scale_bias+{kind}", out, recipe=RECIPE, reporter=Quiet())
+    result = trainer.train(shallow.at(SIZE), data, f"scale_bias+{kind}", out, recipe=RECIPE, reporter=Quiet())
     patch = blob.read(out)
     assert patch.kind == f"scale_bias+{kind}"
     assert patch.input.size == SIZE
@@ -99,22 +99,22 @@ def test_a_head_on_maps_is_trained_written_reported_and_run(
         assert drawn.size == (640, 480)
 
 
-def test_a_killed_training_of_a_detector_goes_on(tiny: Backbone, data: Path, tmp_path: Path) -> None:
+def test_a_killed_training_of_a_detector_goes_on(shallow: Backbone, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "squares.epatch"
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(tiny.at(SIZE), data, "bias+detector", out, recipe=RECIPE, reporter=Killing("epoch 2/2, all"))
+        trainer.train(shallow.at(SIZE), data, "bias+detector", out, recipe=RECIPE, reporter=Killing("epoch 2/2, all"))
     assert not out.exists()
     resumed = trainer.train(
-        tiny.at(SIZE), data, "bias+detector", out, recipe=RECIPE, reporter=Killing("epoch 1/1, head")
+        shallow.at(SIZE), data, "bias+detector", out, recipe=RECIPE, reporter=Killing("epoch 1/1, head")
     )
     assert resumed.report["epochs"] == 3
 
 
 def test_what_keras_trained_is_what_the_device_computes(
-    tiny: Backbone, data: Path, graph: Path, tmp_path: Path
+    shallow: Backbone, data: Path, graph: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "squares.epatch"
-    result = trainer.train(tiny.at(SIZE), data, "scale_bias+segmenter", out, recipe=RECIPE, reporter=Quiet())
+    result = trainer.train(shallow.at(SIZE), data, "scale_bias+segmenter", out, recipe=RECIPE, reporter=Quiet())
     kind = patches.kinds()["segmenter"]
     assert isinstance(kind, segmenter.Segmenter)
     _, val, labels = kind.splits(data, None, RECIPE.seed)
@@ -191,15 +191,15 @@ def test_overlap_is_intersection_over_union() -> None:
     np.testing.assert_allclose(boxes.overlaps(first, second), [[1 / 7, 0, 1 / 4, 0], [0, 0, 1, 0]])
 
 
-def test_the_small_codec_halves_a_detector_and_answers_alike(tiny: Backbone, data: Path, tmp_path: Path) -> None:
+def test_the_small_codec_halves_a_detector_and_answers_alike(shallow: Backbone, data: Path, tmp_path: Path) -> None:
     kind = patches.kinds()["detector"]
     assert isinstance(kind, detector.Detector)
-    work = map_training.prepare(tiny.at(SIZE), data, kind, tmp_path / "squares.epatch", RECIPE, Quiet())
+    work = map_training.prepare(shallow.at(SIZE), data, kind, tmp_path / "squares.epatch", RECIPE, Quiet())
     trained = map_training.fit(work, patches.parse("scale_bias")[0], tmp_path / "squares.resume")
     found = {name: map_training.write(work, trained, tmp_path / f"{name}.epatch", name, 0.0) for name in CODECS}
     assert (tmp_path / "int8.epatch").stat().st_size < 0.65 * (tmp_path / "fp16.epatch").stat().st_size
     images = work.preprocessing.normalise(work.val.pixels[:4])
-    small, large = (parity.keras_outputs(tiny, found[name].patch, images) for name in ("int8", "fp16"))
+    small, large = (parity.keras_outputs(shallow, found[name].patch, images) for name in ("int8", "fp16"))
     for name, value in large.items():
         assert np.abs(small[name] - value).max() < 0.1 * max(1.0, np.abs(value).max())
 
@@ -213,38 +213,39 @@ def test_the_small_codec_halves_a_detector_and_answers_alike(tiny: Backbone, dat
     ],
 )
 def test_what_a_head_on_maps_cannot_have_is_refused_before_a_picture_is_read(
-    tiny: Backbone, tmp_path: Path, kinds: str, options: dict[str, Any], field: str
+    shallow: Backbone, tmp_path: Path, kinds: str, options: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        trainer.train(tiny, tmp_path / "absent", kinds, tmp_path / "x.epatch", reporter=Quiet(), **options)
+        trainer.train(shallow, tmp_path / "absent", kinds, tmp_path / "x.epatch", reporter=Quiet(), **options)
     assert caught.value.details["field"] == field
 
 
 def test_a_size_search_and_a_joint_training_refuse_a_head_on_maps(
-    tiny: Backbone, data: Path, tmp_path: Path, edgepatch: Any
+    shallow: Backbone, data: Path, tmp_path: Path, edgepatch: Any
 ) -> None:
-    backbone.write(tiny, tmp_path / "tiny.backbone")
+    backbone.write(shallow, tmp_path / "shallow.backbone")
     out = tmp_path / "x.epatch"
     searched = edgepatch(
-        "train", tmp_path / "tiny.backbone", data, "--patch", "detector", "--budget", "64KB", "--out", out
+        "train", tmp_path / "shallow.backbone", data, "--patch", "detector", "--budget", "64KB", "--out", out
     )
     assert searched.code == 2
     assert "only `train`" in searched.err
     tasks = tmp_path / "tasks.toml"
     entry = f'[[task]]\nname = "{{}}"\ndata = "{data}"\npatch = "scale_bias+detector"\n'
-    tasks.write_text('backbone = "tiny.backbone"\nout = "out"\n' + entry.format("one") + entry.format("two"))
+    tasks.write_text('backbone = "shallow.backbone"\nout = "out"\n' + entry.format("one") + entry.format("two"))
     joined = edgepatch("train-many", tasks, "--joint")
     assert joined.code == 2
     assert "only `train`" in joined.err
     assert not out.exists()
 
 
-def test_many_tasks_may_have_detectors_among_them(tiny: Backbone, data: Path, tmp_path: Path, edgepatch: Any) -> None:
-    backbone.write(tiny.at(SIZE), tmp_path / "tiny.backbone")
+def test_many_tasks_may_have_detectors_among_them(
+    shallow: Backbone, data: Path, tmp_path: Path, edgepatch: Any
+) -> None:
+    backbone.write(shallow.at(SIZE), tmp_path / "shallow.backbone")
     tasks = tmp_path / "tasks.toml"
-    text = (
-        f'backbone = "tiny.backbone"\nout = "out"\n[defaults]\nepochs = 1\n[[task]]\nname = "find"\ndata = "{data}"\n'
-    )
+    text = 'backbone = "shallow.backbone"\nout = "out"\n[defaults]\nepochs = 1\n[[task]]\nname = "find"\n'
+    text += f'data = "{data}"\n'
     tasks.write_text(text + 'patch = "scale_bias+detector"\n')
     done = edgepatch("train-many", tasks, "--jobs", 1, "--json")
     assert done.code == 0, done.err
@@ -259,7 +260,7 @@ def test_many_tasks_may_have_detectors_among_them(tiny: Backbone, data: Path, tm
 
 
 def test_nothing_to_evaluate_on_is_a_bad_file_and_no_nan(
-    tiny: Backbone, data: Path, graph: Path, tmp_path: Path, edgepatch: Any
+    shallow: Backbone, data: Path, graph: Path, tmp_path: Path, edgepatch: Any
 ) -> None:
     shutil.copytree(data / "train", tmp_path / "train")
     document = json.loads((data / "train.json").read_text()) | {"annotations": []}
@@ -270,12 +271,12 @@ def test_nothing_to_evaluate_on_is_a_bad_file_and_no_nan(
     for kind, place in (("detector", "train.json"), ("segmenter", "train")):
         out = tmp_path / f"{kind}.epatch"
         recipe = dataclasses.replace(RECIPE, epochs=1)
-        trainer.train(tiny.at(SIZE), data, kind, out, recipe=recipe, reporter=Quiet())
+        trainer.train(shallow.at(SIZE), data, kind, out, recipe=recipe, reporter=Quiet())
         evaluated = edgepatch("eval", graph, "--patch", out, tmp_path / place, "--json")
         assert evaluated.code == 3
         assert "to evaluate on" in evaluated.document["error"]["message"]
         with pytest.raises(BadFileError, match=r"has no (box|pixel)"):
-            trainer.train(tiny.at(SIZE), tmp_path, kind, tmp_path / "x.epatch", recipe=recipe, reporter=Quiet())
+            trainer.train(shallow.at(SIZE), tmp_path, kind, tmp_path / "x.epatch", recipe=recipe, reporter=Quiet())
     assert not (tmp_path / "x.epatch").exists()
 
 
@@ -337,7 +338,7 @@ def test_without_flips_left_stays_left(seed: int) -> None:
     assert moved[:, :10].mean() >= moved[:, -10:].mean()
 
 
-def test_a_trunk_without_such_maps_is_told(tiny: Backbone) -> None:
-    plan = dataclasses.replace(tiny.plan, nodes=tiny.plan.nodes[:3])
+def test_a_trunk_without_such_maps_is_told(shallow: Backbone) -> None:
+    plan = dataclasses.replace(shallow.plan, nodes=shallow.plan.nodes[:3])
     with pytest.raises(Exception, match="no map of stride"):
         detector.KIND.network(plan, 2)
