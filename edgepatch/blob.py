@@ -144,8 +144,8 @@ def parse(data: bytes, file: object) -> Patch:
 
     if not _text(document["task"], 100):
         raise bad("has a broken document", "task", document["task"], "1 to 100 printable characters")
-    if document["version"] < 1:
-        raise bad("has a broken document", "version", document["version"], "1 or more")
+    if not 1 <= document["version"] < 2**63:
+        raise bad("has a broken document", "version", document["version"], "1 or more, in 64 bits")
     if not _ID.fullmatch(document["backbone_id"]):
         raise bad("has a broken document", "backbone_id", document["backbone_id"], "64 hexadecimal digits")
 
@@ -189,7 +189,8 @@ def parse(data: bytes, file: object) -> Patch:
         and np.abs(ranges).max(initial=0) < LARGEST_RANGE
     ):
         raise bad("has broken activation ranges", RANGES, ranges.shape, "float32 pairs, the smaller one first")
-    if document["ranges"] != ({} if ranges is None else {"activations": len(ranges)}):
+    expected_ranges = {} if ranges is None else {"activations": len(ranges)}
+    if not container.alike(document["ranges"], expected_ranges):
         raise bad("has activation ranges at odds with its document", RANGES, document["ranges"], "as many as it holds")
 
     try:

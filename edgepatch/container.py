@@ -9,6 +9,7 @@ header's order without gaps, and every value is finite.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -31,9 +32,11 @@ DTYPES: dict[str, np.dtype[Any]] = {
 MAX_HEADER_KIB = 256
 MAX_TENSORS = 4096
 MAX_RANK = 6
+MAX_DEPTH = 512  # of arrays and objects in JSON: the same in every reader, whatever is left of its stack
 ALIGNMENT = 8  # so that every tensor can be viewed in place
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,120}")
+_NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[^][{}"]+', re.DOTALL)
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -164,7 +167,7 @@ def check_document(document: dict[str, Any], kind: str, version: int, fields: di
 
 
 def load_json(data: bytes | str) -> Any:
-    """JSON as RFC 8259 has it: no duplicate keys, no NaN or infinity, and text that can be written.
+    """JSON as RFC 8259 has it: UTF-8, no duplicate keys, no NaN or infinity, and text that can be written.
 
     Raises:
         ValueError: it is anything else.
@@ -186,12 +189,28 @@ def load_json(data: bytes | str) -> Any:
             raise ValueError(f"{text} is too large a number")
         return value
 
+    text = data if isinstance(data, str) else data.decode()  # of bytes, json would guess at UTF-16 and UTF-32
+    if _deep(text):
+        raise ValueError("nested too deeply")
     try:
-        value = json.loads(data, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     return value
+
+
+def _deep(text: str) -> bool:
+    """Whether more than `MAX_DEPTH` arrays and objects of a JSON text lie in each other."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    brackets = _NO_BRACKETS.sub("", text)
+    return max(itertools.accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0) > MAX_DEPTH
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: in Python 1, 1.0 and True are equal, in a file they are not."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _digest(words: str, entries: dict[str, Any], body: bytes | memoryview) -> str:

@@ -246,6 +246,18 @@ def beyond(row: str, part: str, by: int) -> Any:
         ("int8", lambda document: document.update(precision="dynamic")),
         ("int8", lambda document: document["bake"]["activations"][5].update(range=-1)),
         ("int8", lambda document: document["bake"]["activations"][5].update(range=0.0)),
+        ("int8", lambda document: document["bake"]["activations"][1].update(range=True)),
+        ("int8", lambda document: document["bake"]["head"].update(input=2**31)),
+        ("fp32", lambda document: document["bake"]["sites"][2].update(operator=True)),
+        ("fp32", lambda document: document["inputs"].update(scale=[float(document["inputs"]["scale"][0])])),
+        ("fp32", lambda document: document["sites"][2].update(kernel=[2**16, 2**16, 8, 8])),
+        ("fp32", lambda document: document["residuals"][0].update(nodes=[0, 2**31])),
+        (
+            "fp32",
+            lambda document: document["residuals"][0].update(
+                sites=[float(n) for n in document["residuals"][0]["sites"]]
+            ),
+        ),
         ("int8", lambda document: document["bake"]["activations"].pop()),
         ("int8", lambda document: document["bake"]["activations"].clear()),
         ("int8", lambda document: document["bake"]["activations"].append(document["bake"]["activations"][0])),
@@ -274,6 +286,7 @@ def test_a_bake_table_that_lies_is_refused_before_an_interpreter_sees_it(
         beyond("sites", "kernel", 10**9),
         beyond("sites", "kernel", 4),
         lambda document: document["bake"]["sites"][0].update(operator="image"),
+        lambda document: document["bake"]["head"].update(operator=1),
         lambda document: document["bake"]["sites"].__setitem__(1, document["bake"]["sites"][0]),
         lambda document: document["bake"]["activations"].append({"tensor": "image", "range": 0}),
     ],

@@ -21,7 +21,7 @@ from edgepatch.blob import Patch
 from edgepatch.boxes import Anchors
 from edgepatch.errors import BadFileError, MismatchError
 from edgepatch.head_network import Layer, Network
-from edgepatch.runtime import Runtime, fitting, graph_file
+from edgepatch.runtime import Runtime, fitting, graph_file, head_model
 from edgepatch.runtime.heads import detector
 from edgepatch.runtime.heads.detector import Detections
 from edgepatch.runtime.heads.segmenter import Segmentation
@@ -166,6 +166,25 @@ def test_a_classifier_a_detector_and_a_segmenter_share_one_graph(
     assert first == (120, 80)
     corner = logits[0, 0, 0].argmax()
     assert painted.mask[0, 0] == corner
+
+
+def test_a_task_loaded_again_while_its_head_answers_still_answers(
+    graphs: dict[str, Path], finder: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = head_model.HeadModel.run
+    with Runtime(graphs["tflite"]) as runtime:
+        runtime.add(finder)
+        before = runtime.predict(pictures(1)[0])
+
+        def replaced_meanwhile(model: Any, outputs: Any) -> Any:
+            monkeypatch.setattr(head_model.HeadModel, "run", run)
+            runtime.add(finder)
+            return model.run(outputs)
+
+        monkeypatch.setattr(head_model.HeadModel, "run", replaced_meanwhile)
+        answer = runtime.predict(pictures(1)[0])
+        np.testing.assert_array_equal(answer.scores, before.scores)
+        np.testing.assert_array_equal(answer.boxes, before.boxes)
 
 
 def test_a_patch_with_such_a_head_survives_its_file(finder: Patch) -> None:

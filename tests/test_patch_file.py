@@ -195,12 +195,14 @@ def test_missing_and_extra_tensors_are_refused(patch: Patch, data: bytes) -> Non
         ("task", "", "broken document"),
         ("task", "a\nb", "broken document"),
         ("version", 0, "broken document"),
+        ("version", 2**63, "broken document"),
         ("backbone_id", "abc", "broken document"),
         ("backbone_id", None, "broken document"),
         ("labels", ["a", "a", "b", "c", "d"], "label twice"),
         ("labels", [1, 2, 3, 4, 5], "broken labels"),
         ("input", {"size": 96}, "broken document"),
         ("input", {"size": 10**9, "resize": "crop", "scale": [1, 1, 1], "offset": [0, 0, 0]}, "broken document"),
+        ("input", {"size": 96, "resize": "crop", "scale": [True, 1, 1], "offset": [0, 0, 0]}, "broken document"),
         ("kinds", {}, "broken document"),
         ("kinds", {"scale_bias": "scale"}, "broken document"),
         ("surprise", 1, "unknown field"),
@@ -223,6 +225,30 @@ def test_text_that_cannot_be_written_is_refused(patch: Patch, data: bytes) -> No
         blob.parse(rewrite_header(data, change), "x")
     with pytest.raises(BadFileError, match="cannot be written"):
         blob.dump(dataclasses.replace(patch, licence="\ud800"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_a_header_in_another_encoding_is_refused(data: bytes, encoding: str) -> None:
+    """What `json` would guess at, no other reader does."""
+    (length,) = struct.unpack_from("<Q", data)
+    header = data[8 : 8 + length].decode().encode(encoding)
+    with pytest.raises(BadFileError, match=r"broken header|is not an edgepatch file"):
+        blob.parse(struct.pack("<Q", len(header)) + header + data[8 + length :], "x")
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nests_are_refused_from_the_same_depth_on_wherever_they_are_read(
+    patch: Patch, data: bytes, opening: str, closing: str
+) -> None:
+    def nested(depth: int) -> bytes:
+        inner = opening * depth + ("1" if opening != "[" else "") + closing * depth
+        document = json.dumps(document_of(data) | {"metrics": {"text": "[" * 600}})
+        document = document.replace('"text"', f'"nest": {inner}, "text"')
+        return rewrite_header(data, lambda header: header["__metadata__"].update(edgepatch=document))
+
+    blob.parse(nested(container.MAX_DEPTH - 2), "deep")  # inside the document and its metrics
+    with pytest.raises(BadFileError, match="nested too deeply"):
+        blob.parse(nested(container.MAX_DEPTH - 1), "deeper")
 
 
 def test_what_files_do_not_have_cannot_be_written(patch: Patch) -> None:
@@ -340,7 +366,7 @@ def test_ranges_that_are_no_pairs_are_refused(tiny: Backbone, ranges: np.ndarray
 def test_ranges_at_odds_with_the_document_are_refused(tiny: Backbone) -> None:
     patch = dataclasses.replace(make_patch(tiny, 0, 3), ranges=np.zeros((2, 2), np.float32))
     document, tensors = container.parse(blob.dump(patch), "x")
-    for changed in ({}, {"activations": 3}, {"activations": 2, "more": 1}):
+    for changed in ({}, {"activations": 3}, {"activations": 2.0}, {"activations": 2, "more": 1}):
         with pytest.raises(BadFileError, match="at odds"):
             blob.parse(container.dump(document | {"ranges": changed}, tensors), "x")
 

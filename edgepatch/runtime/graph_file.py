@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import os
 import struct
 from typing import Any
@@ -225,7 +226,8 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
         if {name: type(value) for name, value in site.items()} != _SITE:
             raise ValueError(f"a site has other fields than {', '.join(_SITE)}")
         sides = site["kernel"]
-        if site["channels"] < 1 or len(sides) != 4 or not all(type(side) is int and side > 0 for side in sides):
+        proper = len(sides) == 4 and all(_whole(side, 1) for side in sides) and _whole(math.prod(sides))
+        if not proper or not _whole(site["channels"], 1):
             raise ValueError(f"site {site['name']} has no proper shape")
         if site["kernel"][2 if site["placement"] == "depthwise" else 3] != site["channels"]:
             raise ValueError(f"the kernel of site {site['name']} is not of its channels")
@@ -233,13 +235,15 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
         if {name: type(value) for name, value in residual.items()} != _RESIDUAL:
             raise ValueError(f"a block has other fields than {', '.join(_RESIDUAL)}")
         entry, join = residual["nodes"]
-        if type(entry) is not int or type(join) is not int or not 0 <= entry < join:
+        if not _whole(entry) or not _whole(join) or not entry < join:
             raise ValueError(f"block {residual['block']} lies between the nodes {residual['nodes']}")
+        if not all(_whole(number) for number in residual["sites"]):
+            raise ValueError(f"block {residual['block']} has odd sites")
     total, bound = (sum(site["channels"] for site in sites if every or site["bound"]) for every in (True, False))
     inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
     features = inputs.get("head_kernel", (0,))[0]
     wanted = {"scale": (bound,), "bias": (bound,), "head_kernel": (features, None), "head_bias": (None,)}
-    if inputs != wanted or type(features) is not int or features < 1:
+    if not container.alike(inputs, wanted) or not _whole(features, 1):
         raise ValueError(f"the inputs are {inputs!r}, not {wanted!r}")
     needed = ["scale", "bias", *(["kernel_max"] if precision in ("dynamic", "int8") else [])]
     for name in needed:
@@ -258,17 +262,17 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
     if len(table["residuals"]) != len(document["residuals"]):
         raise ValueError(f"it names {len(table['residuals'])} blocks of {len(document['residuals'])}")
-    if table != (there := FORMATS[kind].locate(data, document, tensors)):
+    if not container.alike(table, there := FORMATS[kind].locate(data, document, tensors)):
         raise ValueError(f"{_difference(table, there)} is not what the file has there")
     activations, integer = table["activations"], document["precision"] == "int8"
     if bool(activations) != integer:
         raise ValueError(f"it names {len(activations)} activations of a graph in {document['precision']}")
-    ranges = {row["range"] for row in activations}
+    ranges = [row["range"] for row in activations]
     numbers = [*ranges, *(row["input"] for row in [*table["sites"], table["head"]])]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    if not all(_whole(number) for number in numbers):
         raise ValueError("a range has no proper number")
     nodes = [node for row in document["residuals"] for node in row["nodes"]]
-    if integer and not ranges.issuperset([*numbers, *(node + 1 for node in nodes)]):
+    if integer and not set(ranges).issuperset([*numbers, *(node + 1 for node in nodes)]):
         raise ValueError("an operator's input has no range")
 
     taken: list[tuple[int, int]] = []
@@ -309,6 +313,11 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
     taken.sort()
     if any(after[0] < before[1] for before, after in itertools.pairwise(taken)):
         raise ValueError("two entries share their bytes")
+
+
+def _whole(value: Any, least: int = 0) -> bool:
+    """Whether it counts something: other readers have 32 bits for it."""
+    return type(value) is int and least <= value < 2**31
 
 
 def _tflite_shape(site: dict[str, Any]) -> list[int]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from edgepatch.errors import EdgepatchError
 from edgepatch.head_network import PREFIX
 from edgepatch.runtime import engines
 from edgepatch.runtime.fitting import Fitted
@@ -39,26 +38,29 @@ class HeadModel:
 
         Raises:
             MismatchError, BadFileError: the engine refuses it, or the maps are not those that it was made for.
-            EdgepatchError: it was closed meanwhile.
         """
         names = self._network.maps
         maps = dict(zip(names, list(outputs.values())[-len(names) :], strict=True))
         with self._lock, engines.refusals(self._name, self._fitted.patch.task):
-            if self._closed:
-                raise EdgepatchError("the task was unloaded while it answered", field="task")
             if self._engine is None:
                 self._engine = self._open(maps)
             first, *others = names
             self._engine.bind({name: maps[name] for name in others})
             found = self._engine.run(maps[first])
+            if self._closed:
+                self._release()
         return dict(zip(self._network.outputs, found.values(), strict=True))
 
     def close(self) -> None:
+        """Give back its memory. A prediction that has begun, on the trunk or here, is still answered."""
         with self._lock:
             self._closed = True
-            if self._engine is not None:
-                self._engine.close()
-            self._engine = None
+            self._release()
+
+    def _release(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+        self._engine = None
 
     def _open(self, maps: dict[str, np.ndarray]) -> Any:
         weights = {name: value for name, value in self._fitted.values.items() if name.startswith(PREFIX)}

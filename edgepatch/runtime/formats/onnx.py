@@ -51,9 +51,11 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
     """
     found, table = protobuf.initializers(data), document["bake"]
     return {
-        "sites": [rows.named(row) | {"kernel": list(found[f"{row['operator']}/kernel"])} for row in table["sites"]],
-        "head": rows.named(table["head"]),
-        "activations": [{"tensor": row["tensor"], "range": row["range"]} for row in table["activations"]],
+        "sites": [
+            rows.named(row) | {"kernel": list(found[f"{_name(row['operator'])}/kernel"])} for row in table["sites"]
+        ],
+        "head": rows.named(table["head"]) | {"operator": _name(table["head"]["operator"])},
+        "activations": [{"tensor": _name(row["tensor"]), "range": row["range"]} for row in table["activations"]],
         "residuals": _blocks(document, tensors),
     }
 
@@ -136,6 +138,12 @@ def whole(model: Model) -> bytes:
     assert model.size is not None
     data = protobuf.with_dimension(model.data, SIDE, model.size)
     return protobuf.with_initializers(data, model.tensors, inline=math.inf)[0]
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no name")
+    return value
 
 
 def _quantised(name: str, scale: np.ndarray, input_scale: np.float32) -> Tensors:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepatch import imaging
 from edgepatch.blob import Patch
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, EdgepatchError, require
@@ -80,7 +81,7 @@ def decode(outputs: dict[str, np.ndarray], patch: Patch, picture: tuple[int, int
     mask = np.zeros(picture[::-1], np.uint8)
     for label in range(logits.shape[3]):  # one at a time: a large picture of many classes would not fit into memory
         plane = module.fromarray(logits[0, :, :, label].astype(np.float32))
-        grown = np.asarray(plane.resize(picture, module.Resampling.BILINEAR))
+        grown = np.asarray(imaging.resized(plane, *picture, (0, 0, *plane.size)))
         mask[grown > best] = label
         best = np.maximum(best, grown)
     return Segmentation(patch.task, patch.labels, mask)
