@@ -38,8 +38,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
+            os.chmod(beside, 0o666 & ~_UMASK)  # mkstemp makes files private; these are meant to be shared
             os.fsync(stream.fileno())
-        os.chmod(beside, 0o666 & ~_UMASK)  # mkstemp makes files private; these are meant to be shared
         os.replace(beside, target)
         _sync_folder(target.parent)
     except BaseException as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import click
@@ -24,27 +23,19 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     \b
     edgepatch verify mobilenet.tflite *.epatch
     """
-    import numpy as np
-
     from edgepatch import blob
     from edgepatch.errors import EdgepatchError
-    from edgepatch.runtime import Runtime, graph_file
+    from edgepatch.runtime import graph_file
+    from edgepatch.runtime.store import trial
 
     rows: list[dict[str, Any]] = []
     code = 0
-    grey = np.full((64, 64, 3), 128, np.uint8)
     shared = graph_file.read(graph)
-    with contextlib.ExitStack() as stack:
-        runtimes = [stack.enter_context(Runtime(graph, engine=engine, mode=form)) for form in shared.forms]
+    with trial.bench(shared, graph, engine) as answers:
         for path in patches:
             try:
                 patch = blob.read(path)
-                able = [runtime for runtime in runtimes if runtime.mode == "bake" or patch.bindable]
-                for runtime in able:
-                    task = runtime.add(patch, file=path)
-                    runtime.predict(grey, task)  # refuses an answer that is not finite
-                    runtime.unload(task)
-                rows.append({"patch": path, "ok": True, "task": task, "forms": [runtime.mode for runtime in able]})
+                rows.append({"patch": path, "ok": True, "task": patch.task, "forms": answers(patch, path)})
             except EdgepatchError as error:
                 rows.append({"patch": path, "ok": False, "text": str(error), **error.to_json()})
                 code = code or error.exit_code

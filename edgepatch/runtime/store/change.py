@@ -1,0 +1,306 @@
+"""A change of a store: any number of installs, removals and roll-backs that come true together or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from edgepatch import blob, files
+from edgepatch.blob import Patch
+from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
+from edgepatch.runtime import graph_file
+from edgepatch.runtime.store import disk, reading, trial
+from edgepatch.runtime.store.state import Newest, SharedGraph, State, Task, Version, dump
+
+Paths = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one step of a change did.
+
+    Attributes:
+        what: `graph`, `installed`, `replaced`, `unchanged` (it was there already), `activated` or `removed`.
+        task: whose; None of the graph.
+        version: of the patch that is active now; None of the graph and of what was removed.
+        before: the version that was active; None if none was.
+    """
+
+    what: str
+    task: str | None = None
+    version: int | None = None
+    before: int | None = None
+
+    def __str__(self) -> str:
+        if self.task is None:
+            return "the graph is there already" if self.what == "unchanged" else "graph installed"
+        if self.version is None:
+            return f"{self.task}: version {self.before} removed" if self.before else f"{self.task}: removed"
+        if self.what == "unchanged":
+            return f"{self.task}: version {self.version} is there already"
+        return f"{self.task}: version {self.version} {self.what}" + (f", was {self.before}" if self.before else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+class Change:
+    """The steps between `with store.change() as change:` and its end, which does them.
+
+    Each step reads and checks its file at once. The end holds every patch that is new, or any under a new graph,
+    against the graph as `edgepatch verify` does; nothing is written before.
+
+    Attributes:
+        outcomes: what each step does, in their order.
+    """
+
+    def __init__(self, folder: Path, now: State | None, engine: str | None = None) -> None:
+        self._folder, self._now, self._engine = folder, now, engine
+        self._tasks: dict[str, Task] = dict(now.tasks) if now else {}
+        self._shared = now.graph if now else None
+        self._graph: tuple[graph_file.Graph, Path] | None = None  # where a step brought one
+        self._patches: dict[str, tuple[Patch, object]] = {}  # to be tried, by task
+        self._data: dict[str, bytes] = {}  # by name of object
+        self.outcomes: list[Outcome] = []
+
+    def graph(self, path: Paths, *, sha256: str | None = None) -> Outcome:
+        """Put a shared graph in the place of the one there is.
+
+        Of another backbone it is taken only if the same change replaces or removes every active patch; what there
+        was to roll back to is then dropped.
+
+        Args:
+            path: a .tflite or .onnx that `edgepatch export` wrote.
+            sha256: what the file must be; None: whatever it is.
+
+        Raises:
+            UsageError: there is no such file, or this change has a graph already.
+            BadFileError, MismatchError: it is damaged, is no shared graph, or another file than `sha256` says.
+        """
+        if self._graph:
+            raise UsageError("a change can bring one graph", file=path, field="graph")
+        data, digest = _read(path, graph_file.MAX_BYTES, sha256)
+        graph = graph_file.parse(data, path)
+        self._graph = graph, Path(path)
+        shared = SharedGraph(digest, len(data), graph.format, graph.precision, graph.backbone_id)
+        same, self._shared = shared == self._shared, shared
+        self._data[shared.name] = data
+        return self._done(Outcome("unchanged" if same else "graph"))
+
+    def patch(self, path: Paths, *, force: bool = False, sha256: str | None = None) -> Outcome:
+        """Install a patch: it becomes its task's active one, and what was active its previous one.
+
+        Args:
+            path: an .epatch.
+            force: take a version that is not larger than every one of the task before.
+            sha256: what the file must be; None: whatever it is.
+
+        Raises:
+            UsageError: there is no such file, or this change has a step for its task already.
+            BadFileError: it is no whole, sound patch, or another file than `sha256` says.
+            EdgepatchError: its version is not larger than the largest of its task, and it is not that very file.
+        """
+        data, digest = _read(path, blob.MAX_BYTES, sha256)
+        patch = blob.parse(data, path)
+        version = Version(digest, len(data), patch.version)
+        self._refuse_second(patch.task, path)
+        task = self._tasks.get(patch.task)
+        if task and not force:
+            _refuse_older(version, task, patch.task, path)
+        self._data[version.name] = data
+        self._patches[patch.task] = patch, path
+        before = task.active if task else None
+        self._activate(patch.task, version)
+        what = "unchanged" if before == version else "replaced" if before else "installed"
+        return self._done(Outcome(what, patch.task, version.version, before.version if before else None))
+
+    def remove(self, name: str, *, forget: bool = False) -> Outcome:
+        """Take a task's patches away. Its largest version is kept, below which none can be installed.
+
+        Args:
+            forget: drop that too, so that any version of the task can be installed.
+
+        Raises:
+            UsageError: the task is not installed, or this change has a step for it already.
+        """
+        self._refuse_second(name)
+        task = self._find(name, active=not forget)
+        if forget:
+            del self._tasks[name]
+        else:
+            self._tasks[name] = Task(None, None, task.newest)
+        return self._done(Outcome("removed", name, None, task.active.version if task.active else None))
+
+    def activate(self, name: str, version: int) -> Outcome:
+        """Make one of the versions that the store keeps of a task the active one.
+
+        Raises:
+            UsageError: the task is not installed, or the store keeps no such version of it, or this change has a step
+                for it already.
+            BadFileError: the file is not what it was.
+        """
+        self._refuse_second(name)
+        task = self._find(name)
+        found = [kept for kept in task.versions if kept.version == version]
+        if not found:
+            raise UsageError(
+                "the store keeps no such version of the task",
+                field="version",
+                got=version,
+                expected=" or ".join(str(kept.version) for kept in task.versions),
+                mend=f"Install it: edgepatch store install {self._folder} FILE --force",
+            )
+        return self._switch(name, task, found[0])
+
+    def roll_back(self, name: str) -> Outcome:
+        """Make the patch active again that was so before; roll back once more, and the newer one is.
+
+        Raises:
+            UsageError: the task is not installed, has no previous patch, or this change has a step for it already.
+            BadFileError: the file is not what it was.
+        """
+        self._refuse_second(name)
+        task = self._find(name)
+        if task.previous is None:
+            raise UsageError("the task has no previous version", field="task", got=name)
+        return self._switch(name, task, task.previous)
+
+    def check(self) -> None:
+        """Hold the whole against the graph; nothing is written yet.
+
+        Raises:
+            UsageError: there is no graph.
+            MismatchError: an active patch does not fit the graph.
+            BadFileError: one does not answer, or a file of the store is not what it was.
+            MissingPackageError: no engine to try the patches with is installed.
+        """
+        if self._now and self.state.graph.backbone_id != self._now.graph.backbone_id:
+            self._leave_backbone(self._now.graph.backbone_id)
+        active = self.state.active
+        if names := [name for name in active if self._graph or name in self._patches]:
+            patches = [self._patches.get(name) or self._stored(name, active[name]) for name in names]
+            with trial.bench(*self._graph_file(), self._engine) as answers:
+                for patch, file in patches:
+                    answers(patch, file)
+
+    def write(self) -> None:
+        """Make it true, if there is anything to write.
+
+        Raises:
+            EdgepatchError: the disk is full, may not be written to or fails; the store is as it was.
+        """
+        objects = {
+            name: self._data[name]
+            for name, size in self.state.objects.items()
+            if name in self._data and not reading.is_whole(self._folder, name, size)
+        }
+        if objects or self._now is None or self.state != dataclasses.replace(self._now, serial=self.state.serial):
+            before = dump(self._now) if self._now else None
+            disk.commit(self._folder, before, dump(self.state), objects)
+
+    @property
+    def state(self) -> State:
+        """The store after this change.
+
+        Raises:
+            UsageError: there is no graph.
+        """
+        if self._shared is None:
+            raise UsageError("a store needs a graph", file=self._folder)
+        return State(self._now.serial + 1 if self._now else 1, self._shared, self._tasks)
+
+    def _switch(self, name: str, task: Task, version: Version) -> Outcome:
+        data = reading.read(self._folder, version.name, version.bytes, f"task {name}")
+        path = reading.path_of(self._folder, version.name)
+        self._patches[name] = blob.parse(data, path), path
+        before = task.active.version if task.active else None
+        self._activate(name, version)
+        return self._done(
+            Outcome("unchanged" if task.active == version else "activated", name, version.version, before)
+        )
+
+    def _activate(self, name: str, version: Version) -> None:
+        task = self._tasks.get(name)
+        if task is None:
+            self._tasks[name] = Task(version, None, Newest(version.version, version.sha256))
+            return
+        newest = task.newest
+        if version.version >= newest.version:
+            newest = Newest(version.version, version.sha256)
+        previous = task.previous if task.active == version else task.active
+        self._tasks[name] = Task(version, previous, newest)
+
+    def _leave_backbone(self, old: str) -> None:
+        """Drop what is of the backbone before; refuse to if it is active."""
+        if kept := [name for name, task in self._tasks.items() if task.active and name not in self._touched]:
+            raise MismatchError(
+                "the graph is of another backbone than patches that would stay active",
+                file=self._graph[1] if self._graph else self._folder,
+                field="backbone_id",
+                got=self._shared.backbone_id if self._shared else None,
+                expected=old,
+                mend=f"Replace or remove in the same change: {', '.join(kept[:10])}{', ...' if kept[10:] else ''}",
+            )
+        self._tasks = {name: Task(task.active, None, task.newest) for name, task in self._tasks.items()}
+
+    def _graph_file(self) -> tuple[graph_file.Graph, Path]:
+        """The graph that will be, and where it lies until then."""
+        if self._graph:
+            return self._graph
+        shared = self.state.graph
+        path = reading.path_of(self._folder, shared.name)
+        return graph_file.parse(reading.read(self._folder, shared.name, shared.bytes, "graph"), path), path
+
+    def _stored(self, name: str, version: Version) -> tuple[Patch, object]:
+        path = reading.path_of(self._folder, version.name)
+        return blob.parse(reading.read(self._folder, version.name, version.bytes, f"task {name}"), path), path
+
+    def _find(self, name: str, *, active: bool = True) -> Task:
+        task = self._tasks.get(name)
+        if task is None or (active and task.active is None):
+            installed = [known for known, other in self._tasks.items() if other.active]
+            raise UsageError(
+                "this task is not installed", field="task", got=name, expected=", ".join(installed) or "none"
+            )
+        return task
+
+    def _refuse_second(self, name: str, file: object = None) -> None:
+        if name in self._touched:
+            raise UsageError("a change can have one step for a task", file=file, field="task", got=name)
+
+    @property
+    def _touched(self) -> set[str | None]:
+        """The tasks that have a step; one that failed is none."""
+        return {outcome.task for outcome in self.outcomes}
+
+    def _done(self, outcome: Outcome) -> Outcome:
+        self.outcomes.append(outcome)
+        return outcome
+
+
+def _read(path: Paths, limit: int, sha256: str | None) -> tuple[bytes, str]:
+    data = files.read(path, limit=limit)
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise BadFileError("is not the file that was named", file=path, field="sha256", got=digest, expected=sha256)
+    return data, digest
+
+
+def _refuse_older(version: Version, task: Task, name: str, path: Paths) -> None:
+    newest = task.newest
+    if version.version > newest.version or (version.version, version.sha256) == (newest.version, newest.sha256):
+        return
+    if task.active == version:  # installed by force, or rolled back to: it is there already
+        return
+    same = version.version == newest.version
+    raise EdgepatchError(
+        f"is {'another file of' if same else 'older than'} version {newest.version} of {name}, which was installed",
+        file=path,
+        field="version",
+        got=version.version,
+        expected=f"more than {newest.version}",
+        mend="To install it nevertheless: --force. To go back to one that the store keeps: edgepatch store rollback.",
+    )

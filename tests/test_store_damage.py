@@ -1,0 +1,236 @@
+"""A store with damaged files, hostile names, garbage, and others that write meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from crashing import script
+from crashing.examining import trusting
+
+from edgepatch import blob
+from edgepatch.blob import Patch
+from edgepatch.errors import BadFileError, EdgepatchError
+from edgepatch.runtime.store import Store, reading
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusted() -> Iterator[None]:
+    """A pair of graph and patch is tried with an interpreter once, not in every test."""
+    with trusting():
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
+    return script.material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture
+def store(files: script.Files, tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "store", files["fp32"], files["bias1"], files["mask1"])
+
+
+def versions(store: Store) -> dict[str, int]:
+    return {task: patch.version for task, patch in Store.open(store.path).patches().items()}
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def object_of(store: Store, task: str) -> Path:
+    return store.patches()[task].path
+
+
+def changed(patch: Patch, **fields: Any) -> Patch:
+    return dataclasses.replace(patch, **fields)
+
+
+# damage
+
+
+def test_an_object_that_is_not_what_its_name_says_is_refused_and_mended(store: Store, files: script.Files) -> None:
+    damage(object_of(store, "bias"))
+    with pytest.raises(BadFileError, match="was changed since it was installed for the task bias"):
+        store.runtime()
+    with pytest.raises(BadFileError):
+        store.patch("bias")
+    wrong = [row for row in store.verify() if row.error]
+    assert [row.what for row in wrong] == ["task bias"]
+    (outcome,) = store.install(files["bias1"])
+    assert outcome.what == "unchanged" and not [row for row in store.verify() if row.error]
+
+
+def test_a_graph_that_is_damaged_is_refused_and_mended(store: Store, files: script.Files) -> None:
+    damage(store.graph)
+    with pytest.raises(BadFileError, match="for the graph"):
+        store.runtime()
+    with pytest.raises(BadFileError, match="for the graph"):
+        store.install(files["bias2"])
+    store.install(files["fp32"])
+    assert not [row for row in store.verify() if row.error]
+
+
+def test_an_object_that_is_gone_is_named_and_mended(store: Store, files: script.Files) -> None:
+    object_of(store, "mask").unlink()
+    with pytest.raises(BadFileError, match="is gone from the store, which names it for the task mask"):
+        store.runtime()
+    store.install(files["mask1"])
+    assert not [row for row in store.verify() if row.error]
+
+
+def test_another_whole_patch_in_an_objects_place_is_refused(store: Store, files: script.Files) -> None:
+    shutil.copy(files["bias2"], object_of(store, "bias"))
+    with pytest.raises(BadFileError):
+        store.runtime()
+
+
+def test_verify_names_each_file_and_what_is_wrong_with_it(store: Store, files: script.Files) -> None:
+    store.install(files["bias2"])
+    assert [(row.what, row.error) for row in store.verify()] == [
+        ("state", None),
+        ("previous state", None),
+        ("graph", None),
+        ("task bias", None),
+        ("previous of bias", None),
+        ("task mask", None),
+    ]
+    damage(store.path / "state.previous.json")
+    damage(store.graph)
+    assert [row.what for row in store.verify() if row.error] == ["previous state", "graph"]
+
+
+# collecting
+
+
+def test_collect_removes_what_no_task_needs_and_nothing_else(store: Store, files: script.Files) -> None:
+    store.install(files["bias2"])
+    store.install(files["bias3"])
+    (store.path / "objects" / "notes.txt").write_text("mine")
+    (store.path / "objects" / ".0123456789abcdef.part").write_text("half")
+    (store.path / ".0123456789abcdef.part").write_text("half")
+    gone = store.collect()
+    assert (gone.files, gone.bytes) == (3, files["bias1"].stat().st_size + 8)
+    assert (store.path / "objects" / "notes.txt").exists() and store.garbage() == {}
+    assert not [row for row in store.verify() if row.error]
+    assert store.collect().files == 0
+
+
+def test_after_collect_the_state_is_there_twice(store: Store, files: script.Files) -> None:
+    store.remove("mask")
+    store.collect()
+    assert store.garbage() == {}, "the bytes of what was removed are free at once"
+    damage(store.path / "state.json")
+    found = Store.open(store.path)
+    assert found.warning and found.state == store.state
+
+
+# reading while others write
+
+
+def test_a_reader_starts_again_when_files_are_collected_under_it(store: Store, files: script.Files) -> None:
+    """The old state was read, then another process replaces a patch and collects: no mix, no missing file."""
+    store.install(files["bias2"])
+    reader, real = Store.open(store.path), reading.read
+    seen: list[str] = []
+
+    def slow(folder: Path, name: str, size: int, what: str) -> bytes:
+        seen.append(what)
+        if len(seen) == 2:
+            with mock.patch.object(reading, "read", real):
+                store.install(files["bias3"], files["mask2"])
+                store.install(files["bias4"], files["mask3"])
+                store.collect()
+        return real(folder, name, size, what)
+
+    with mock.patch.object(reading, "read", slow), reader.runtime() as runtime:
+        assert {task: runtime.patch(task).version for task in runtime.tasks} == {"bias": 4, "mask": 3}
+    assert seen.count("graph") == 2
+
+
+def test_a_store_is_what_it_was_when_it_was_opened_until_it_is_read_again(store: Store, files: script.Files) -> None:
+    reader = Store.open(store.path)
+    store.install(files["bias2"])
+    assert reader.patches()["bias"].version == 1
+    assert reader.refresh().patches()["bias"].version == 2
+
+
+HOLDER = """
+import sys
+from edgepatch.runtime.store import Store
+with Store.open(sys.argv[1]).change():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_that_is_held_is_waited_for_and_its_holder_named(store: Store, files: script.Files) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(store.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        for change in (lambda: store.install(files["bias2"], timeout=0.05), lambda: store.collect(timeout=0)):
+            with pytest.raises(EdgepatchError, match="being changed by somebody else") as caught:
+                change()
+            assert caught.value.details["got"] == f"process {holder.pid}"
+        assert versions(store)["bias"] == 1, "readers need no lock"
+        holder.kill()
+    store.install(files["bias2"], timeout=0)
+    assert versions(store)["bias"] == 2, "whoever is gone holds no lock"
+
+
+def test_a_change_within_a_change_is_told_who_it_waits_for(store: Store, files: script.Files) -> None:
+    with store.change() as change:
+        with pytest.raises(EdgepatchError) as caught:
+            store.install(files["bias2"], timeout=0)
+        assert "this one" in caught.value.details["got"]
+        change.patch(files["mask2"])
+    assert versions(store) == {"bias": 1, "mask": 2}
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    "task", ["../../../escaped", "/etc/passwd", "..", "a/b\\c", "state.json", "con", "名前 x", "x" * 100]
+)
+def test_the_name_of_a_task_never_becomes_a_path(task: str, store: Store, files: script.Files, tmp_path: Path) -> None:
+    path = tmp_path / "named.epatch"
+    blob.write(changed(blob.read(files["bias1"]), task=task), path)
+    names = {path.name for path in tmp_path.rglob("*")}
+    store.install(path)
+    assert store.patch(task).task == task
+    new = {path.name for path in tmp_path.rglob("*")} - names
+    assert new == {"state.previous.json", object_of(store, task).name}
+    store.remove(task)
+    store.collect()
+
+
+def test_a_link_in_the_place_of_a_file_is_not_written_through(
+    store: Store, files: script.Files, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("state.previous.json", "lock"):
+        (store.path / name).unlink(missing_ok=True)
+        (store.path / name).symlink_to(victim)
+    with pytest.raises(EdgepatchError, match="cannot be written"):
+        store.install(files["bias2"])
+    (store.path / "lock").unlink()
+    store.install(files["bias2"])
+    assert victim.read_text() == "precious" and not (store.path / "state.previous.json").is_symlink()
+    state = store.path / "state.json"
+    state.rename(tmp_path / "moved.json")
+    state.symlink_to(tmp_path / "moved.json")
+    found = Store.open(store.path)
+    assert found.warning and found.patches()["bias"].version == 1, "a link is no state"
