@@ -1,0 +1,157 @@
+"""Documents signed anew: with what changed, a higher version and a later expiry."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepatch.errors import BadFileError
+from edgepatch.updates import clock, names
+from edgepatch.updates.host import keys
+from edgepatch.updates.host.repository import Repository
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+    from tuf.api.metadata import Metadata, MetaFile
+
+ONLINE = ("snapshot", "timestamp")  # signed often and by machines: their keys lie where cron runs
+REMINDER = datetime.timedelta(days=30)
+
+
+def expiry(repository: Repository, role: str) -> datetime.datetime:
+    """Until when a document of a role that is signed now is valid."""
+    periods = repository.periods
+    return clock.now() + datetime.timedelta(seconds=periods.get(role, periods["targets"]))
+
+
+def signed(document: Any, signers: Iterable[CryptoSigner]) -> Metadata[Any]:
+    """A document with its signatures."""
+    from tuf.api.metadata import Metadata
+
+    metadata = Metadata(document)
+    for signer in signers:
+        metadata.sign(signer, append=True)
+    return metadata
+
+
+def renewed(
+    repository: Repository,
+    role: str,
+    folder: Path,
+    change: Callable[[Any], None] = lambda document: None,
+    also: Iterable[CryptoSigner] = (),
+) -> Metadata[Any]:
+    """The document of root, targets or a team, signed anew and not yet written.
+
+    Args:
+        folder: of the keys.
+        change: does to a copy of the document what there is to do.
+        also: others that sign, beside the role's keys as they are: of a root, those of the next one.
+
+    Raises:
+        UsageError: keys are missing.
+    """
+    signers = keys.find(folder, role, *repository.keys(role))
+    old: Any = repository.root if role == "root" else repository.role(role)
+    document = copy.deepcopy(old.signed)
+    change(document)
+    document.version = repository.next_version(role)
+    document.expires = expiry(repository, role)
+    if role == "root":
+        document.unrecognized_fields[clock.ISSUED] = clock.write(clock.now())
+    return signed(document, [*signers, *also])
+
+
+def renew(
+    repository: Repository, role: str, folder: Path, change: Callable[[Any], None] = lambda document: None
+) -> None:
+    """Sign root, targets or a team's document anew, and write it: as `renewed`."""
+    repository.put(role, renewed(repository, role, folder, change))
+
+
+def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list[str]:
+    """Sign a timestamp, and before it a snapshot if a document is newer than it says or half its time is over.
+
+    Args:
+        anew: a snapshot in any case, as its key is another.
+
+    Returns:
+        The roles that could not be signed, because their keys are elsewhere: until `edgepatch publish refresh` has been
+        run there, devices see the state of before.
+
+    Raises:
+        BadFileError: a document is older than what was published, as after an old copy was put back.
+    """
+    from tuf.api.metadata import Snapshot, Timestamp
+
+    meta = _meta(repository)
+    old = repository.snapshot
+    stale = (
+        anew
+        or old is None
+        or old.signed.meta != meta
+        or old.signed.expires - clock.now() < _half(repository, "snapshot")
+    )
+    needed = ONLINE if stale else ("timestamp",)
+    if missing := [role for role in needed if not keys.has(folder, role, *repository.keys(role))]:
+        return list(needed) if "snapshot" in missing else missing
+    if stale:
+        snapshot = Snapshot(
+            version=repository.next_version("snapshot"), expires=expiry(repository, "snapshot"), meta=meta
+        )
+        repository.put("snapshot", signed(snapshot, keys.find(folder, "snapshot", *repository.keys("snapshot"))))
+    assert repository.snapshot is not None
+    timestamp = Timestamp(
+        version=repository.next_version("timestamp"),
+        expires=expiry(repository, "timestamp"),
+        snapshot_meta=_described(repository.snapshot.signed.version, repository.bytes_of("snapshot")),
+        unrecognized_fields={clock.ISSUED: clock.write(clock.now())},
+    )
+    repository.put("timestamp", signed(timestamp, keys.find(folder, "timestamp", *repository.keys("timestamp"))))
+    return []
+
+
+def reminders(repository: Repository) -> list[str]:
+    """Sentences on documents that expire within a month and that cron cannot sign."""
+    documents = {"root": repository.root, "targets": repository.targets, **repository.teams}
+    return [
+        f"{role} expires on {clock.write(document.signed.expires)}: "
+        f"edgepatch publish refresh {repository.path} {role}, where its key is"
+        for role, document in documents.items()
+        if document and document.signed.expires - clock.now() < min(REMINDER, _half(repository, role))
+    ]
+
+
+def _meta(repository: Repository) -> dict[str, MetaFile]:
+    """What a snapshot has to say now. Teams that are gone stay in it: devices refuse one that names fewer documents."""
+    meta = dict(repository.snapshot.signed.meta) if repository.snapshot else {}
+    for role, document in [("targets", repository.targets), *repository.teams.items()]:
+        if document is None:
+            continue
+        name, version = f"{role}.json", document.signed.version
+        if name in meta and meta[name].version > version:
+            raise BadFileError(
+                "is older than what was published",
+                file=repository.path / names.METADATA / f"{version}.{role}.json",
+                field="version",
+                got=version,
+                expected=f"{meta[name].version} or more",
+                mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
+            )
+        meta[name] = _described(version, repository.bytes_of(role))
+    return meta
+
+
+def _described(version: int, data: bytes) -> MetaFile:
+    from tuf.api.metadata import MetaFile
+
+    return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _half(repository: Repository, role: str) -> datetime.timedelta:
+    periods = repository.periods
+    return datetime.timedelta(seconds=periods.get(role, periods["targets"]) / 2)

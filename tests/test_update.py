@@ -1,0 +1,455 @@
+"""Updates as they should go: what is fetched, what is installed, what is remembered."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import datetime
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra [publish]")
+
+import misbehaving
+from misbehaving import Server, honest, zipped
+from sites import Site, golden_graph, patch_bytes
+
+from edgepatch import blob
+from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
+from edgepatch.runtime.store import Store, lock
+from edgepatch.updates import clock, described, names
+from edgepatch.updates.host import ceremony, publishing
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return golden_graph("gated-fp32.tflite", tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture
+def site(tmp_path: Path, graph: Path) -> Iterator[Site]:
+    with Server(tmp_path) as server:
+        yield Site(tmp_path, server, graph)
+
+
+def test_the_first_update_makes_the_store_and_the_next_fetches_only_what_changed(site: Site, edgepatch: Any) -> None:
+    site.publish("birds", "cats")
+    done = edgepatch("update", site.store, "--url", site.url, "--root", site.root, "--json")
+    assert (done.code, done.err) == (0, ""), done.out
+    assert [each["task"] for each in done.document["patches"]] == ["birds", "cats"]
+    assert done.document["graph"]["backbone_id"] == Store.open(site.store).backbone_id
+    assert site.versions() == {"birds": 1, "cats": 1}
+    site.server.forget()
+    assert edgepatch("update", site.store).out == f"{site.store}: nothing new, 2 tasks up to date\n"
+    assert site.server.paths() == ["metadata/2.root.json", "metadata/timestamp.json"]
+    site.publish("cats", version=2)
+    site.publish("dogs")
+    site.server.forget()
+    assert edgepatch("update", site.store).out.splitlines() == [
+        "cats: version 2, 2.4 KiB, is installed",
+        "dogs: version 1, 2.4 KiB, is installed",
+    ]
+    assert [Path(path).suffix for path in site.server.paths()] == [".json"] * 4 + [".epatch"] * 2
+    assert site.versions() == {"birds": 1, "cats": 2, "dogs": 1}
+    with Store.open(site.store).runtime() as runtime:
+        assert set(runtime.tasks) == {"birds", "cats", "dogs"}
+
+
+def test_one_change_of_the_store_holds_everything(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    before = Store.open(site.store).state.serial
+    site.publish("birds", "cats", "dogs", version=2)
+    publishing.remove(site.repo, ["cats"], site.keys)
+    site.update()
+    assert Store.open(site.store).state.serial == before + 1
+    assert site.versions() == {"birds": 2, "dogs": 2}
+
+
+def test_a_dry_run_says_what_is_new_and_writes_nothing(site: Site, edgepatch: Any, tmp_path: Path) -> None:
+    site.publish("birds")
+    done = edgepatch("update", site.store, "--url", site.url, "--root", site.root, "--dry-run")
+    assert done.code == 0 and done.out.splitlines()[-1] == "birds: version 1, 2.4 KiB, would be installed"
+    assert not site.store.exists()
+    site.update()
+    site.publish("birds", version=2)
+    before = {path: path.stat().st_mtime_ns for path in site.store.rglob("*")}
+    assert [each.task for each in site.update(dry_run=True).plan.patches] == ["birds"]
+    assert {path: path.stat().st_mtime_ns for path in site.store.rglob("*")} == before
+
+
+def test_nothing_new_writes_nothing(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    before = {path: path.stat().st_mtime_ns for path in site.store.rglob("*") if path.is_file() and path.name != "lock"}
+    site.update()
+    after = {path: path.stat().st_mtime_ns for path in site.store.rglob("*") if path.is_file() and path.name != "lock"}
+    assert after == before
+
+
+def test_tasks_that_are_chosen_are_remembered(site: Site) -> None:
+    site.publish("birds", "cats", "dogs")
+    site.update(tasks=["cats"])
+    assert site.versions() == {"cats": 1}
+    site.publish("cats", "dogs", version=2)
+    site.update()
+    assert site.versions() == {"cats": 2}
+    site.update(every_task=True)
+    assert site.versions() == {"birds": 1, "cats": 2, "dogs": 2}
+    with pytest.raises(UsageError, match=r"this task is not published \(field --task, got mice, expected birds, cats"):
+        site.update(tasks=["mice"])
+
+
+def test_tasks_that_are_published_no_more_are_removed_but_not_those_of_the_device(site: Site, tmp_path: Path) -> None:
+    site.publish("birds", "cats", "dogs")
+    site.update()
+    store = Store.open(site.store)
+    store.install(site.file("own"))
+    store.install(site.file("dogs", 7))
+    publishing.remove(site.repo, ["birds", "dogs"], site.keys)
+    report = site.update()
+    assert report.plan.remove == ["birds"]
+    assert report.plan.kept == {"dogs": "is published no more; the one here was changed on this device"}
+    assert site.versions() == {"cats": 1, "own": 1, "dogs": 7}
+    publishing.add(site.repo, [site.file("birds", 2)], site.keys)
+    site.update()
+    assert site.versions()["birds"] == 2
+
+
+def test_what_the_device_did_by_itself_stays(site: Site) -> None:
+    site.publish("birds", "cats")
+    site.update()
+    site.publish("birds", "cats", version=2)
+    site.update()
+    store = Store.open(site.store)
+    store.roll_back("birds")
+    store.install(site.file("cats", 5))  # enrolled into, say
+    report = site.update()
+    assert report.exit_code == 0 and not report.plan.changes
+    assert report.plan.kept == {
+        "birds": "was rolled back from version 2 on this device",
+        "cats": "version 5 of this device is not older than 2",
+    }
+    assert site.versions() == {"birds": 1, "cats": 5}
+    site.publish("birds", version=3)
+    site.update()
+    assert site.versions() == {"birds": 3, "cats": 5}
+
+
+def test_an_older_patch_is_published_again_under_a_new_number(site: Site, edgepatch: Any) -> None:
+    site.publish("birds")
+    site.publish("birds", version=2, kind="scale_bias")
+    site.update()
+    done = edgepatch("publish", "add", site.repo, site.file("birds", 1), "--keys", site.keys, "--renumber")
+    assert done.code == 0
+    site.update()
+    assert site.versions() == {"birds": 3}
+    assert Store.open(site.store).patch("birds").kind == "bias+classifier"
+
+
+def test_several_graphs_of_one_backbone(site: Site, tmp_path: Path) -> None:
+    onnx = golden_graph("gated-fp32.onnx", tmp_path)
+    publishing.add(site.repo, [site.file("birds")], site.keys, graph_files=[str(site.graph), str(onnx)])
+    with pytest.raises(UsageError, match="several graphs are published"):
+        site.update()
+    assert not (site.store / "state.json").exists()
+    site.update(graph="gated-fp32.onnx")
+    assert Store.open(site.store).state.graph.format == "onnx"
+    site.update()
+    assert Store.open(site.store).state.graph.format == "onnx"
+    site.update(graph="gated-fp32.tflite")
+    assert Store.open(site.store).state.graph.format == "tflite"
+    with pytest.raises(UsageError, match=r"this graph is not published \(field --graph, got other.tflite"):
+        site.update(graph="other.tflite")
+
+
+def test_a_team_publishes_alone_and_its_key_can_be_its_own(site: Site, tmp_path: Path, edgepatch: Any) -> None:
+    site.publish("cats")
+    theirs = tmp_path / "theirs"
+    out = edgepatch("publish", "key", "birders", "--keys", theirs, "--out", tmp_path / "birders.pub", "--json")
+    assert out.code == 0
+    call = ["publish", "team", site.repo, "birders", "--tasks", "bird-*", "--public", tmp_path / "birders.pub"]
+    assert edgepatch(*call, "--keys", site.keys).code == 0
+    site.update()  # a team that has not signed anything yet is in nobody's way
+    done = edgepatch("publish", "add", site.repo, site.file("bird-owls"), "--team", "birders", "--keys", theirs)
+    assert done.code == 0 and "Not signed, for their keys are elsewhere: snapshot and timestamp" in done.out
+    assert site.update().plan.patches == []
+    assert edgepatch("publish", "refresh", site.repo, "--keys", site.keys).code == 0
+    site.update()
+    assert site.versions() == {"cats": 1, "bird-owls": 1}
+    assert edgepatch("publish", "team", site.repo, "birders", "--remove", "--keys", site.keys).code == 0
+    assert site.update().plan.remove == ["bird-owls"]
+
+
+def test_odd_names_of_tasks_go_all_the_way(site: Site) -> None:
+    odd = ["../../etc/passwd", "a b", "Ümläut/…", ".hidden", "100%", "x" * 100, "ü" * 100, "con", "a?b#c", "=41"]
+    site.publish(*odd)
+    site.update()
+    assert set(site.versions()) == set(odd)
+    assert len({names.patch_path(task) for task in odd}) == len(odd)
+
+
+def test_lists_come_compressed_where_the_server_can(site: Site) -> None:
+    site.server.tricks["metadata/"] = zipped
+    site.publish(*(f"task-{number}" for number in range(20)))
+    site.update()
+    assert len(site.versions()) == 20
+    sent = next(request for request in site.server.requests if "targets.json" in request.path)
+    assert sent.body < (site.repo / "metadata" / "2.targets.json").stat().st_size / 2
+
+
+def test_a_proxy_of_the_environment_is_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.publish("birds")
+    monkeypatch.setenv("http_proxy", site.url.replace("//", "//user:secret@"))
+    monkeypatch.setenv("no_proxy", "")
+    seen = []
+
+    def proxy(handler: Any, data: bytes | None) -> None:
+        seen.append((handler.path, handler.headers["Proxy-Authorization"]))
+        honest(handler, handler.server.read(handler.path))
+
+    site.server.tricks["http://updates.example/"] = proxy
+    site.update(url="http://updates.example/")
+    assert site.versions() == {"birds": 1}
+    assert seen[0] == ("http://updates.example/metadata/2.root.json", "Basic dXNlcjpzZWNyZXQ=")
+
+
+def test_a_redirect_on_the_same_server_is_followed(site: Site) -> None:
+    site.publish("birds")
+    site.server.tricks["/here/"] = lambda handler, data: handler.answer(
+        302, b"", Location=handler.path.replace("/here/", "/")
+    )
+    site.update(url=f"{site.url}/here/")
+    assert site.versions() == {"birds": 1}
+
+
+def test_the_device_needs_no_compiled_cryptography(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    import securesystemslib.signer._key as verifier
+
+    site.publish("birds")
+    other = site.folder / "other"
+    ceremony.create(other, site.folder / "other-keys")
+    publishing.add(other, [site.file("birds", 9)], site.folder / "other-keys", graph_files=[str(site.graph)])
+    monkeypatch.setattr(verifier, "CRYPTO_IMPORT_ERROR", "not installed")
+    monkeypatch.setattr(verifier.SSlibKey, "_verify", lambda *arguments: pytest.fail("cryptography was used"))
+    site.update()
+    assert site.versions() == {"birds": 1}
+    site.server.folder = other
+    with pytest.raises(BadFileError, match="is not signed by the keys that this device trusts"):
+        site.update()
+    site.server.folder = site.repo
+    document = json.loads((site.repo / "metadata" / "timestamp.json").read_bytes())
+    for signature in ("", "zz", "00" * 10, "00" * 64, "ff" * 64, "01" * 64, "é"):
+        document["signatures"][0]["sig"] = signature
+        document["signed"]["version"] = 9
+        site.server.tricks["timestamp.json"] = misbehaving.other(json.dumps(document).encode())
+        with pytest.raises(BadFileError, match="is not signed by the keys that this device trusts"):
+            site.update()
+
+
+def test_the_device_side_imports_nothing_compiled_and_help_loads_no_network() -> None:
+    wrong = []
+    for path in (ROOT / "edgepatch" / "updates" / "device").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            wrong += [f"{path.name}: {name}" for name in found if name.split(".")[0] in ("cryptography", "requests")]
+            wrong += [f"{path.name}: {name}" for name in found if name.startswith("edgepatch.updates.host")]
+    assert wrong == []
+    script = (
+        "import sys; from edgepatch.cli import update; import edgepatch.runtime; "
+        "print([name for name in sys.modules if name.split('.')[0] in ('tuf', 'http', 'ssl', 'urllib3', 'socket')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_without_the_extra_the_line_that_installs_it(
+    site: Site, edgepatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tuf", None)
+    done = edgepatch("update", site.store, "--url", site.url, "--root", site.root)
+    assert done.code == 5 and done.err.splitlines()[-1] == 'pip install "edgepatch[update]"'
+    done = edgepatch("publish", "list", site.repo)
+    assert done.code == 5 and done.err.splitlines()[-1] == 'pip install "edgepatch[publish]"'
+
+
+def test_usage(site: Site, edgepatch: Any, tmp_path: Path) -> None:
+    done = edgepatch("update", site.store)
+    assert done.code == 2 and done.err.splitlines()[1] == f"edgepatch update {site.store} --url URL --root ROOT.json"
+    for url in ("file:///etc", "http://", "ftp://host/", "http://host:0/", "http://a b/", "http://host:x/"):
+        done = edgepatch("update", site.store, "--url", url, "--root", site.root)
+        assert done.code == 2 and "is no address of a web server" in done.err, url
+    done = edgepatch("update", site.store, "--url", site.url, "--root", tmp_path / "none.json")
+    assert done.code == 2 and done.err == f"edgepatch: {tmp_path / 'none.json'}: there is no such file\n"
+    (tmp_path / "bad.json").write_text("{}")
+    done = edgepatch("update", site.store, "--url", site.url, "--root", tmp_path / "bad.json")
+    assert done.code == 3 and done.err.startswith(f"edgepatch: {tmp_path / 'bad.json'}: is no root of a repository")
+    assert edgepatch("update", site.store, "--stall", "-1").code == 2
+    assert edgepatch("update", site.store, "--task", "a", "--all-tasks").code == 2
+
+
+def test_a_repository_without_a_graph(site: Site, edgepatch: Any) -> None:
+    done = edgepatch(*site.call())
+    assert done.code == 1 and done.err.startswith("edgepatch: no graph is published yet")
+
+
+def test_damaged_settings_are_said_and_mended(site: Site, edgepatch: Any) -> None:
+    site.publish("birds")
+    site.update()
+    path = site.store / "updates" / "settings.json"
+    first = ["--url", site.url, "--root", site.root]
+    for text in ("", "{", "[]", '{"format": 2}', '{"format": 1, "delivered": {"a": 3}}'):
+        path.write_text(text)
+        done = edgepatch("update", site.store)
+        assert done.code == 3 and done.err.startswith(f"edgepatch: {path}: is damaged"), text
+        assert edgepatch("update", site.store, *first).code == 0
+        assert json.loads(path.read_text())["delivered"]["birds"]["version"] == 1
+
+
+def test_damaged_documents_beside_the_store_are_fetched_again(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    for path in (site.store / "updates" / "metadata").glob("*.json"):
+        if path.name != "root.json":
+            path.write_bytes(b"")
+    site.publish("birds", version=2)
+    site.update()
+    assert site.versions() == {"birds": 2}
+    (site.store / "updates" / "metadata" / "root.json").write_bytes(b"")
+    with pytest.raises(BadFileError, match="is no root of a repository"):
+        site.update()
+    site.update(root=site.root)
+
+
+def test_two_updates_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.publish("birds")
+    monkeypatch.setattr("edgepatch.updates.device.updating.LOCK_WAIT", 0.05)
+    (site.store / "updates").mkdir(parents=True)
+    with (
+        lock.held(site.store / "updates", 1),
+        pytest.raises(EdgepatchError, match="is still being changed by somebody else"),
+    ):
+        site.update()
+
+
+def test_a_disk_that_is_too_small_is_known_before_the_download(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.publish("birds")
+    site.update()
+    site.publish("birds", version=2)
+    before = site.contents()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    site.server.forget()
+    with pytest.raises(EdgepatchError, match=r"the disk has too little room \(got 1000 bytes, expected 5004 bytes"):
+        site.update()
+    assert site.contents() == before and not any("targets/" in path for path in site.server.paths())
+
+
+def test_a_patch_of_a_team_that_does_not_fit_harms_no_other(site: Site, tmp_path: Path) -> None:
+    site.publish("cats")
+    site.team("birders", "bird-*")
+    site.team("fishers", "fish-*")
+    site.publish("fish-trout", team="fishers")
+    site.force("bird-owls", 1, "birders", kind="mobilenet_int8")  # of another backbone, which its list admits
+    report = site.update()
+    assert [(each.name, each.error.exit_code) for each in report.plan.refused] == [("bird-owls", 4)]
+    assert report.exit_code == 4 and site.versions() == {"cats": 1, "fish-trout": 1}
+    custom = {"kind": "x", "task": "bird-owls", "version": 3, "backbone_id": Store.open(site.store).backbone_id}
+    site.list_file("patches/bird-owls.epatch", b"no patch at all", custom, "birders")
+    report = site.update()
+    assert [(each.name, each.role, each.error.exit_code) for each in report.plan.refused] == [
+        ("bird-owls", "birders", 3)
+    ]
+    site.force("bird-owls", 4, "birders")
+    site.publish("cats", version=2)
+    assert site.update().exit_code == 0 and site.versions() == {"cats": 2, "fish-trout": 1, "bird-owls": 4}
+
+
+def test_a_patch_that_is_another_than_its_list_says(site: Site, edgepatch: Any) -> None:
+    site.publish("cats")
+    site.update()
+    other = patch_bytes("dogs", 2)
+    patch = blob.parse(other, "dogs")
+    custom = {"kind": patch.kind, "task": "cats", "version": 2, "backbone_id": patch.backbone_id}
+    site.list_file(names.patch_path("cats"), other, custom)
+    done = edgepatch(*site.call())
+    assert done.code == 3 and done.out.splitlines()[0] == (
+        "refused: patches/cats.epatch: says something else of itself than what was signed "
+        "(field task, got dogs, expected cats)"
+    )
+    assert site.versions() == {"cats": 1}
+
+
+def test_a_team_whose_patch_does_not_answer_is_left_out(site: Site) -> None:
+    site.publish("cats")
+    site.team("birders", "bird-*")
+    site.publish("bird-owls", "bird-tits", team="birders")
+    loud = blob.parse(patch_bytes("bird-owls", 2, "scale_bias"), "bird-owls")
+    loud = dataclasses.replace(loud, tensors={**loud.tensors, "scale": np.full_like(loud.tensors["scale"], 60_000)})
+    site.list_file("patches/bird-owls.epatch", blob.dump(loud), described.of_patch(loud), "birders")
+    report = site.update()  # it fits, but its answers overflow
+    assert {each.name for each in report.plan.refused} == {"bird-owls", "bird-tits"}
+    assert report.plan.refused[0].error.message == "the task answers NaN or infinity: its patch is of no use"
+    assert report.exit_code == 1 and site.versions() == {"cats": 1}
+
+
+def test_the_expiry_of_a_team_stops_that_team_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.publish("cats")
+    site.team("birders", "bird-*")
+    site.publish("bird-owls", team="birders")
+    site.update()
+    past = clock.now() - datetime.timedelta(days=400)
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "now", lambda: past)
+        site.sign("birders", lambda targets: None)
+    publishing.refresh(site.repo, site.keys)
+    site.publish("cats", version=2)
+    report = site.update()
+    assert report.exit_code == 3 and site.versions() == {"cats": 2, "bird-owls": 1}
+    assert [each.name for each in report.plan.refused] == ["birders"]
+    assert report.plan.refused[0].error.message.startswith("expired on ")
+
+
+def test_a_new_backbone_replaces_everything_in_one_step(site: Site, tmp_path: Path) -> None:
+    site.publish("cats", "dogs")
+    site.update()
+    mobilenet = golden_graph("mobilenet-fp16.tflite", tmp_path)
+    publishing.remove(site.repo, ["cats", "dogs"], site.keys)
+    publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
+    publishing.add(
+        site.repo, [site.file("cats", 2, "mobilenet_int8")], site.keys, graph_files=[str(mobilenet)], renumber=True
+    )
+    site.update()
+    assert site.versions() == {"cats": 2}
+    assert Store.open(site.store).state.tasks["cats"].previous is None
+
+
+def test_a_new_backbone_waits_for_tasks_that_are_not_of_it(site: Site, tmp_path: Path) -> None:
+    site.publish("cats")
+    site.update()
+    Store.open(site.store).install(site.file("own"))
+    mobilenet = golden_graph("mobilenet-fp16.tflite", tmp_path)
+    publishing.remove(site.repo, ["cats"], site.keys)
+    publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
+    publishing.add(site.repo, [site.file("cats", 2, "mobilenet_int8")], site.keys, graph_files=[str(mobilenet)])
+    before = site.contents()
+    with pytest.raises(MismatchError, match="the graph is of another backbone than patches that would stay active"):
+        site.update()
+    assert site.contents() == before
+
+
+def test_updates_leave_no_rubbish(site: Site) -> None:
+    for version in range(1, 6):
+        site.publish("birds", version=version)
+        site.update()
+    assert len(list((site.store / "objects").iterdir())) == 3  # the graph, the active patch and the one before it
+    assert list((site.store / "updates" / "parts").iterdir()) == []
