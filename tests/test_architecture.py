@@ -28,6 +28,7 @@ LAYERS = (
     "evaluation",
     "bench",
     "data",
+    "updates",
     "runtime",
     "blob",
 )
@@ -45,6 +46,7 @@ DEVICE = (
     "evaluation",
     "bench",
     "data",
+    "updates",
     "metrics",
     "progress",
     "boxes",
@@ -53,6 +55,14 @@ DEVICE = (
     "head_network",
 )
 HOST_PACKAGES = {"tensorflow", "keras", "onnx", "flatbuffers", "matplotlib", "pickle", "sklearn"}
+# what runs code out of data, starts programs or speaks to a network: not under edgepatch.runtime, nor where it leads
+UNSAFE_MODULES = {
+    *("pickle", "marshal", "shelve", "dill", "yaml", "code", "runpy", "pty", "ctypes", "cffi"),
+    *("subprocess", "multiprocessing", "socket", "socketserver", "ssl", "http", "urllib", "urllib3", "requests"),
+    *("ftplib", "smtplib", "xmlrpc", "asyncio", "webbrowser", "tuf", "securesystemslib"),
+}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "input", "breakpoint"}
+UNSAFE_ATTRIBUTES = {"system", "popen", "fork", "execv", "execve", "spawnv", "startfile", "load_module"}
 
 
 def modules() -> dict[str, ast.Module]:
@@ -96,6 +106,56 @@ def test_the_device_side_imports_no_host_package() -> None:
         if name.split(".")[1:2] and name.split(".")[1] in DEVICE:
             wrong += [f"{name} imports {found}" for found in imports(tree) if found.split(".")[0] in HOST_PACKAGES]
     assert wrong == []
+
+
+def runtime_modules() -> dict[str, ast.Module]:
+    """`edgepatch.runtime`, and whatever of edgepatch it imports."""
+    every = modules()
+    found: dict[str, ast.Module] = {}
+    ahead = [name for name in every if name.startswith("edgepatch.runtime.")]
+    while ahead:
+        name = ahead.pop()
+        if name in found:
+            continue
+        found[name] = every[name]
+        for imported in imports(every[name]):
+            tried = (imported, f"{imported}.__init__", imported.rpartition(".")[0])
+            ahead += [each for each in tried if each in every]
+    return found
+
+
+def unsafe(tree: ast.Module) -> set[str]:
+    """What a module uses that a runtime on a device has no use for."""
+    found = {name for name in imports(tree) if name.partition(".")[0] in UNSAFE_MODULES}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
+            found.add(f"{node.func.id}()")
+        elif isinstance(node, ast.Attribute) and node.attr in UNSAFE_ATTRIBUTES:
+            found.add(f".{node.attr}")
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            found.add("allow_pickle")
+    return found
+
+
+def test_the_runtime_runs_no_code_out_of_data_starts_no_program_and_speaks_to_no_network() -> None:
+    seen = runtime_modules()
+    assert {"edgepatch.runtime.runtime", "edgepatch.blob", "edgepatch.container", "edgepatch.files"} <= seen.keys()
+    assert {name: found for name, tree in seen.items() if (found := unsafe(tree))} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from urllib import request",
+        "import os\nos.system('ls')",
+        "from subprocess import run",
+        "def f(x):\n    return eval(x)",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+    ],
+)
+def test_what_the_runtime_must_not_use_is_seen(source: str) -> None:
+    assert unsafe(ast.parse(source))
 
 
 def test_pickle_is_imported_in_one_place_only() -> None:

@@ -26,8 +26,12 @@ COMMANDS = (
     "run",
     "eval",
     "bench",
+    "soak",
     "inspect",
     "verify",
+    "store",
+    "publish",
+    "update",
     "demo",
 )
 
