@@ -44,10 +44,10 @@ endif
 	touch $@
 
 lock: $(READY)
-	$(PIP) uv
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11 \
-		--python-platform x86_64-manylinux_2_35 $(addprefix --extra ,$(subst $(COMMA), ,$(EXTRAS))) \
-		pyproject.toml --output-file requirements-lock.txt
+	$(PIP) pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-trusted-host $(addprefix --extra ,$(subst $(COMMA), ,$(EXTRAS))) \
+		--output-file requirements-lock.txt pyproject.toml
 
 demo: $(READY)
 	$(BIN)/edgepatch demo --work build/demo
