@@ -21,6 +21,7 @@ from edgepatch.head_network import PREFIX
 from edgepatch.trunk import CHANNELS, SITES, SKIP, Trunk
 
 CODECS = ("fp16", "int8")
+MAX_RANK = 32  # of an array
 PACKED = (*CHANNELS, "kernel", "head_kernel")  # and kernels of a head on maps
 LARGEST = 1e8  # of a value: no sum of products with it overflows at once
 LARGEST_CHANGE = 4  # of a scale, relative: one channel beyond would coarsen its whole site
@@ -119,7 +120,7 @@ def shapes(patch: Patch, file: object = None) -> dict[str, tuple[int, ...]]:
         shape = how.get("shape") if isinstance(how, dict) else None
         if (
             not isinstance(shape, list)
-            or not shape
+            or not 0 < len(shape) <= MAX_RANK
             or not all(type(side) is int and 0 < side < 2**31 for side in shape)
         ):
             raise bad("has a broken codec", name, how, "bits and shape")

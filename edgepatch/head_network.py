@@ -15,6 +15,7 @@ OPS = ("conv", "depthwise", "mean", "multiply", "add", "resize")
 CONVOLUTIONS = ("conv", "depthwise")
 ACTIVATIONS = ("linear", "relu", "relu6", "sigmoid")
 MAX_LAYERS, MAX_CHANNELS, MAX_KERNEL, MAX_STRIDE = 256, 8192, 15, 8
+MAX_VALUES = 1 << 26  # of all layers together, 256 MiB in float32: a wide layer's weights are small, its output is not
 PREFIX = "head/"  # of the names of its tensors
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
@@ -99,6 +100,16 @@ class Network:
                 first = others[0]
             found[layer.name] = 1 if layer.op == "mean" else -(-first // layer.stride)
         return found
+
+    def require_room(self, sides: Mapping[str, int], widths: Mapping[str, int]) -> None:
+        """Refuse a head whose layers take more memory than a device has.
+
+        Raises:
+            ValueError: they are of more than `MAX_VALUES` values.
+        """
+        values = sum(sides[layer.name] ** 2 * widths[layer.name] for layer in self.layers)
+        if values > MAX_VALUES:
+            raise ValueError(f"the head's layers have {values} values, and {MAX_VALUES} are the most")
 
     def tensors(self, maps: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
         """Names and shapes of its weights, given the channels of the maps."""

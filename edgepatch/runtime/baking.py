@@ -93,8 +93,13 @@ class Bound:
             self._engine = open_model(self._name, bind_model(self._graph, fitted), self._threads)
         if self._fitted is not fitted:
             self._fitted = None  # should binding fail half-way, nothing is taken for bound
-            with engines.refusals(self._name, fitted.patch.task):
-                self._engine.bind(fitted.inputs)
+            try:
+                with engines.refusals(self._name, fitted.patch.task):
+                    self._engine.bind(fitted.inputs)
+            except MismatchError:  # tflite-runtime ends the process if it is laid out again after that failed
+                self._engine.close()
+                self._engine = None
+                raise
             self._fitted = fitted
         return True
 

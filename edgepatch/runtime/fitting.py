@@ -118,6 +118,14 @@ def fit(graph: Graph, patch: Patch, file: object) -> Fitted:
         shape = head.get(name, got)
         if len(shape) != len(got) or any(side not in (None, mine) for side, mine in zip(shape, got, strict=True)):
             raise mismatch("has a tensor of another shape than the graph takes", name, str(got), str(shape))
+    if not network and (shape := shapes.get("head_kernel", ())) and shape[-1] != len(patch.labels):
+        raise BadFileError(  # packed, four classes take a byte; unpacked, sixteen
+            "has labels for another head",
+            file=file,
+            field="head_kernel",
+            got=str(shape),
+            expected=f"{len(patch.labels)} classes, one or more",
+        )
     values = codec.decode(patch, graph.trunk, file)
     idle: Tensors = {}
     if network:

@@ -59,6 +59,7 @@ class Task:
     zero_points: np.ndarray
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of a forged graph's kernels; what answers NaN is refused when it does
 def fold(graph: Graph, values: Tensors, ranges: np.ndarray) -> Task:
     """A task's values in a graph's kernels.
 

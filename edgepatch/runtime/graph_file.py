@@ -50,7 +50,7 @@ _FIELDS = {
 }
 _SITE = {"name": str, "placement": str, "block": int, "channels": int, "kernel": list, "bound": bool}
 _RESIDUAL = {"block": int, "sites": list, "nodes": list}
-_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
+_BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +181,15 @@ def parse(data: bytes, file: object) -> Graph:
     except _BROKEN as error:
         raise BadFileError(f"has a broken document: {error}", file=file, field="input, inputs or sites") from error
     try:
+        FORMATS[kind].require_known(data, tensors)
+    except _BROKEN as error:
+        raise BadFileError(
+            f"has what edgepatch does not export: {error}",
+            file=file,
+            field="operators",
+            mend="Export the graph again, or if a newer edgepatch did: pip install --upgrade edgepatch",
+        ) from error
+    try:
         _check_table(data, kind, document, tensors)
     except _BROKEN as error:
         raise BadFileError(
@@ -285,7 +294,7 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
 
     for row, site in zip(table["sites"], sites, strict=True):
         width = stored_as(document["precision"], row, kind).itemsize
-        take(f"kernel of site {site['name']}", row["kernel"], int(np.prod(site["kernel"])) * width)
+        take(f"kernel of site {site['name']}", row["kernel"], math.prod(site["kernel"]) * width)
         if kind == "tflite":
             if ("bias_scale" in row) != integer:
                 raise ValueError(f"site {site['name']} is not of a graph in {document['precision']}")

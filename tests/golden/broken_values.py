@@ -33,11 +33,19 @@ def stored() -> Iterator[Case]:
     yield "codec_shape_huge", packed, how("scale", shape=[2**31])
     yield "codec_shape_product", packed, how("head_kernel", shape=[2**31 - 1] * 9)
     yield "codec_shape_other", packed, how("head_kernel", shape=[5, 40])
+    own_shape = document["codec"]["head_kernel"]["shape"]
+    yield "codec_shape_rank", packed, how("head_kernel", shape=[1] * (33 - len(own_shape)) + own_shape)
+    yield "codec_shape_largest_rank", packed, how("head_kernel", shape=[1] * (32 - len(own_shape)) + own_shape)
     yield "codec_bits_one", packed, how("scale", bits=1)
     yield "codec_bits_nine", packed, how("scale", bits=9)
     yield "codec_bits_true", packed, how("scale", bits=True)
     yield "codec_bits_other", packed, how("scale", bits=5)
     yield "codec_more", packed, how("scale", more=1)
+    fewer_labels = {**document, "labels": document["labels"][:-1]}
+    yield "packed_labels", packed, forge(fewer_labels, tensors)
+    yield "packed_labels_none", packed, forge({**document, "labels": []}, tensors)
+    large = {**tensors, "head_kernel_step": tensors["head_kernel_step"] * np.float32(1e12)}
+    yield "packed_labels_and_values", packed, forge(fewer_labels, large)
     half = {name: each for name, each in document["codec"].items() if name != "bias"}
     kinds = {**document["kinds"], "scale_bias": ["scale", "scale_step", "bias"]}
     own = {name: value for name, value in tensors.items() if name != "bias_step"}

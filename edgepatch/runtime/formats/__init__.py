@@ -1,8 +1,8 @@
 """The two file formats of a shared graph, one module each with the same functions.
 
 `find` (where edgepatch's container stands), `pack` and `unpack` (how it stands there), `view` (one form alone),
-`locate` (the bake table: where everything stands that a task changes), `bind_model` and `bake_model` (the two forms for
-images of some size, for an engine; the latter of a task).
+`require_known` (no operators but ours), `locate` (the bake table: where everything stands that a task changes),
+`bind_model` and `bake_model` (the two forms for images of some size, for an engine; the latter of a task).
 """
 
 from __future__ import annotations

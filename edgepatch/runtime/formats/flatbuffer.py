@@ -18,6 +18,8 @@ METADATA_NAME, METADATA_BUFFER = 0, 1
 BUFFER_DATA = 0
 
 KEY = "edgepatch"  # of the metadata, in both formats
+# Vectors may lie upon each other: a million tables of a megabyte each fit into two megabytes. So they are bounded.
+MAX_TABLES, MAX_NUMBERS, MAX_TEXT = 65_536, 64, 1024
 ALIGNMENT = 16  # of a buffer's data: the schema's own rule
 
 Span = tuple[int, int]
@@ -47,6 +49,8 @@ class Table:
     def __init__(self, data: bytes, position: int) -> None:
         self.data, self.position = data, position
         self.vtable = position - struct.unpack_from("<i", data, position)[0]
+        if position < 0 or self.vtable < 0:  # Python counts such places from the end, and interpreters do not
+            raise ValueError("a table before the file")
         self.count = (struct.unpack_from("<H", data, self.vtable)[0] - 4) // 2
 
     def at(self, field: int) -> int | None:
@@ -85,15 +89,24 @@ class Table:
 
     def tables(self, field: int) -> list[int]:
         """Positions of the tables of a vector."""
-        span = self.span(field, 4)
-        if span is None:
-            return []
-        return [at + struct.unpack_from("<I", self.data, at)[0] for at in range(*span, 4)]
+        begin, end = self.span(field, 4) or (0, 0)
+        if end - begin > 4 * MAX_TABLES:
+            raise ValueError(f"a vector of {(end - begin) // 4} tables")
+        return [at + struct.unpack_from("<I", self.data, at)[0] for at in range(begin, end, 4)]
 
     def numbers(self, field: int) -> list[int]:
-        """A vector of 32-bit integers."""
-        span = self.span(field, 4)
-        return [] if span is None else list(struct.unpack_from(f"<{(span[1] - span[0]) // 4}i", self.data, span[0]))
+        """A vector of 32-bit integers: a shape, or what an operator reads or makes."""
+        begin, end = self.span(field, 4) or (0, 0)
+        if end - begin > 4 * MAX_NUMBERS:
+            raise ValueError(f"a vector of {(end - begin) // 4} numbers")
+        return list(struct.unpack_from(f"<{(end - begin) // 4}i", self.data, begin))
+
+    def text(self, field: int) -> str:
+        """A name; empty where it is absent."""
+        begin, end = self.span(field) or (0, 0)
+        if end - begin > MAX_TEXT:
+            raise ValueError(f"a name of {end - begin} bytes")
+        return self.data[begin:end].decode()
 
     def span(self, field: int, width: int = 1) -> Span | None:
         """Begin and end of a string, or of a vector whose items are `width` bytes wide."""
@@ -121,7 +134,7 @@ def root(data: bytes) -> Table:
 def signatures(data: bytes) -> dict[str, Table]:
     """The signatures of a model, by key."""
     tables = (Table(data, at) for at in root(data).tables(MODEL_SIGNATURES))
-    return {data[slice(*(table.span(SIGNATURE_KEY) or (0, 0)))].decode(): table for table in tables}
+    return {table.text(SIGNATURE_KEY): table for table in tables}
 
 
 def subgraph(data: bytes, signature: str) -> Table:

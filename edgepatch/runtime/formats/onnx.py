@@ -17,6 +17,7 @@ from edgepatch.container import Tensors
 from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import protobuf, rows
 from edgepatch.runtime.formats.flatbuffer import KEY, View
+from edgepatch.runtime.formats.operators import require_onnx
 from edgepatch.runtime.formats.protobuf import Span
 from edgepatch.runtime.model import Model
 
@@ -42,6 +43,12 @@ def pack(payload: bytes) -> bytes:
 def unpack(packed: bytes) -> bytes:
     """The inverse of `pack`; raises ValueError."""
     return base64.b64decode(packed, validate=True)
+
+
+def require_known(data: bytes, tensors: Tensors) -> None:
+    """Refuse forms with operators that edgepatch does not export; raises ValueError, IndexError."""
+    require_onnx(data)
+    require_onnx(tensors["bake_graph"].tobytes())
 
 
 def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str, Any]:

@@ -25,6 +25,7 @@ def model(network: Network, tensors: Tensors, shapes: Mapping[str, tuple[int, ..
     """
     sides = network.sides({name: shape[2] for name, shape in shapes.items()})
     widths = network.widths({name: shape[1] for name, shape in shapes.items()})
+    network.require_room(sides, widths)
     constants: Tensors = {"relu6/low": np.array(0, np.float32), "relu6/high": np.array(6, np.float32)}
     nodes: list[bytes] = []
     for layer in network.layers:

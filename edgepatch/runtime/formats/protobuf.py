@@ -23,6 +23,7 @@ DIMENSION_VALUE, DIMENSION_NAME = 1, 2
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL, TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 EXTERNAL = 1  # TensorProto.DataLocation
 TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "float16": 10}  # TensorProto.DataType
+MAX_FIELDS = 1 << 20  # of a message
 INLINE = 1024  # bytes up to which an initializer is written into the message
 
 Span = tuple[int, int]
@@ -34,7 +35,11 @@ def fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
     Raises:
         ValueError, IndexError: it is none.
     """
+    count = 0
     while begin < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise ValueError("a message of a million fields")
         key, begin = _varint(data, begin)
         wire = key & 7
         if wire == 2:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # kinds of operators' options, by the schema's numbers; all other operators leave an image's size as it is
 CONVOLUTIONS, PAD, REDUCER = (1, 2), 22, 27
 WIDEST = 1 << 16  # side of any tensor: nothing that a network makes of its largest image, zeros around it included
+ROWS = 1 << 22  # pixels of all rows of ones: each of a file's tensors may ask for one
 VALID = 1  # the padding of a convolution that has none
 
 
@@ -76,6 +77,8 @@ def layout(graph: Graph, form: str, size: int) -> tuple[list[Edit], list[Vector]
     edits: list[Edit] = [(place(number) + 4, struct.pack("<2i", side, side)) for number, side in images.items()]
     edits += [(place(number), struct.pack("<i", side)) for number, side in rows.items()]
     ones = {number: side for number, side in rows.items() if number not in made_of}
+    if sum(ones.values()) > ROWS:
+        raise ValueError(f"rows of {sum(ones.values())} pixels")
     vectors = [
         (data(number).need(fb.BUFFER_DATA), np.ones(side, "<f4").tobytes(), 4 * side) for number, side in ones.items()
     ]

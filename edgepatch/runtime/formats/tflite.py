@@ -18,6 +18,7 @@ from edgepatch.runtime.folding import fold
 from edgepatch.runtime.formats import flatbuffer as fb
 from edgepatch.runtime.formats import rows, sizing
 from edgepatch.runtime.formats.flatbuffer import Edit, Span, Table, Vector, View
+from edgepatch.runtime.formats.operators import require_tflite
 from edgepatch.runtime.model import Model
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def find(data: bytes) -> Span | None:
     buffers = model.tables(fb.MODEL_BUFFERS)
     for position in model.tables(fb.MODEL_METADATA):
         entry = Table(data, position)
-        name = entry.span(fb.METADATA_NAME)
-        if name and data[slice(*name)] == fb.KEY.encode():
+        begin, end = entry.span(fb.METADATA_NAME) or (0, 0)
+        if end - begin == len(fb.KEY) and data[begin:end] == fb.KEY.encode():
             return Table(data, buffers[entry.number(fb.METADATA_BUFFER)]).span(fb.BUFFER_DATA)
     return None
 
@@ -46,6 +47,11 @@ def pack(payload: bytes) -> bytes:
 def unpack(packed: bytes) -> bytes:
     """The inverse of `pack`."""
     return packed
+
+
+def require_known(data: bytes, tensors: Tensors) -> None:
+    """Refuse a file with operators that edgepatch does not export; raises ValueError, IndexError, struct.error."""
+    require_tflite(data)
 
 
 def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
@@ -159,15 +165,16 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
         if entry != join:
             raise ValueError(f"tensor {block.entry} cannot stand for tensor {block.join}")
 
+    places: dict[int, list[tuple[int, int]]] = {block.join: [] for block in found}  # with the number of who reads there
+    for number, numbers in enumerate(reads):
+        for index, read in enumerate(numbers):
+            if read in places:
+                places[read].append((number, _need(operators[number].span(fb.OPERATOR_INPUTS, 4))[0] + 4 * index))
+
     def readers(block: rows.Block) -> list[list[int]]:
         """Where operators outside a block say that they read its join."""
-        places = [
-            _need(operators[number].span(fb.OPERATOR_INPUTS, 4))[0] + 4 * index
-            for number, numbers in enumerate(reads)
-            for index, read in enumerate(numbers)
-            if read == block.join and not block.begin <= number < block.end
-        ]
-        return [[place, place + 4] for place in places]
+        outside = [place for number, place in places[block.join] if not block.begin <= number < block.end]
+        return [[place, place + 4] for place in outside]
 
     begin, end = _need(subgraph.span(fb.SUBGRAPH_OPERATORS, 4))
     return {
@@ -241,7 +248,7 @@ def _answering(graph: Graph, form: str, maps: Sequence[str]) -> list[Vector]:
         return []
     subgraph = Table(graph.data, graph.views[form].subgraph)
     named = {
-        graph.data[slice(*Table(graph.data, position).vector(fb.TENSOR_NAME))].decode(): number
+        Table(graph.data, position).text(fb.TENSOR_NAME): number
         for number, position in enumerate(subgraph.tables(fb.SUBGRAPH_TENSORS))
     }
     outputs = subgraph.numbers(fb.SUBGRAPH_OUTPUTS)

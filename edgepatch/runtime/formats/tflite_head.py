@@ -44,6 +44,7 @@ class _Writer:
         self.network, self.weights = network, tensors
         self.sides = network.sides({name: shape[1] for name, shape in shapes.items()})
         self.widths = network.widths({name: shape[3] for name, shape in shapes.items()})
+        network.require_room(self.sides, self.widths)
         self.buffers: list[dict[int, Any]] = [{}]  # the first one is empty, by convention
         self.codes: list[str] = []
         self.tensors: list[dict[int, Any]] = []

@@ -61,6 +61,7 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
         refuseOutside()
         val network = network()
         checkShapes(shapes, network)
+        if (network == null) checkLabels(shapes[Dense.KERNEL].orEmpty())
         var values = Codec.decode(patch, graph.trunk, file)
         var idle = emptyMap<String, Tensor>()
         if (network != null) {
@@ -152,6 +153,15 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
         }
     }
 
+    /** Packed, four classes take a byte; unpacked, sixteen. */
+    private fun checkLabels(shape: List<Int>) {
+        if (shape.isEmpty() || shape.last() == patch.labels.size) return
+        throw BadFileException(
+            "has labels for another head", file = file, field = Dense.KERNEL, got = shape,
+            expected = "${patch.labels.size} classes, one or more",
+        )
+    }
+
     private fun refuseSkipped(network: HeadNetwork, values: Map<String, Tensor>) {
         val gone = leftOut(document.residuals, values[Effects.SKIP]).flatMap { it.sites }
         val lost = network.maps.find { graph.trunk.names.indexOf(it) in gone } ?: return
@@ -193,7 +203,7 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
          *
          * Throws [MismatchException]: the patch is of another backbone, for an input size that the graph does not take
          * or for other sites, has tensors the graph does not take, or lacks the activation ranges of a graph that
-         * computes in int8. [BadFileException]: its head is broken.
+         * computes in int8. [BadFileException]: its head is broken, or has other labels.
          */
         fun fit(graph: Graph, patch: Patch, file: String?): Fitted = Fitting(graph, patch, file).fitted()
     }

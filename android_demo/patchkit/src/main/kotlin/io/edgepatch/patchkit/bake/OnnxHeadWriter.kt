@@ -11,7 +11,7 @@ import io.edgepatch.patchkit.model.Tensor
  * A head's network as an .onnx of its own, from maps of these [shapes], (1, channels, side, side), as the trunk makes
  * them; outputs are (1, side, side, channels) as in a .tflite.
  *
- * Throws [IllegalArgumentException]: the maps do not go together in it.
+ * Throws [IllegalArgumentException]: the maps do not go together in it, or it takes too much memory.
  *
  * @param weights `head/NAME/kernel` and `head/NAME/bias`, float32.
  */
@@ -26,6 +26,10 @@ internal class OnnxHeadWriter(
         "relu6/low" to Initializer.floats(floatArrayOf(0f), emptyList()),
         "relu6/high" to Initializer.floats(floatArrayOf(6f), emptyList()),
     )
+
+    init {
+        network.requireRoom(sides, widths)
+    }
 
     fun model(): Model {
         val nodes = network.layers.flatMap { layer(it) } +

@@ -17,7 +17,7 @@ import io.edgepatch.patchkit.model.Tensor
 /**
  * A head's network as a .tflite of its own, from maps of these [shapes], (1, side, side, channels), to its outputs, alike.
  *
- * Throws [IllegalArgumentException]: the maps do not go together in it.
+ * Throws [IllegalArgumentException]: the maps do not go together in it, or it takes too much memory.
  *
  * @param weights `head/NAME/kernel` and `head/NAME/bias`, float32.
  */
@@ -33,6 +33,10 @@ internal class TfliteHeadWriter(
     private val tensors = ArrayList<Fields>()
     private val operators = ArrayList<Fields>()
     private val values = HashMap<String, Int>()
+
+    init {
+        network.requireRoom(sides, widths)
+    }
 
     /** The schema's numbers of an operator and of its kind of options, and from which version on it does what is asked. */
     private enum class Op(val code: Int, val options: Int = 0, val version: Int = 1) {

@@ -21,6 +21,7 @@ import io.edgepatch.patchkit.model.Trunk
  */
 object Codec {
     private val PACKED = Effects.CHANNELS + Effects.KERNEL + "head_kernel" // and kernels of a head on maps
+    private const val MAX_RANK = 32 // of an array
     private const val LARGEST = 1e8f // of a value: no sum of products with it overflows at once
 
     /**
@@ -42,7 +43,9 @@ object Codec {
             }
             val how = value.asObject()
             val sides = how?.get("shape").asList()?.map { it.asInt(1..Int.MAX_VALUE) }
-            if (sides.isNullOrEmpty() || null in sides) throw bad("has a broken codec", name, value, "bits and shape")
+            if (sides.isNullOrEmpty() || sides.size > MAX_RANK || null in sides) {
+                throw bad("has a broken codec", name, value, "bits and shape")
+            }
             val shape = sides.filterNotNull()
             val bits = how?.get("bits").asInt(2..8)
             if (bits == null || how?.size != 2) {

@@ -9,6 +9,11 @@ internal object Schema {
     const val MODEL_BUFFERS = 4
     const val MODEL_METADATA = 6
     const val MODEL_SIGNATURES = 7
+    const val MODEL_GROUPS = 8 // of buffers in other files
+    const val MODEL_FILES = 9
+    const val CODE_OLD = 0 // of an OperatorCode: as a byte, by a name of its own, and as a number
+    const val CODE_CUSTOM = 1
+    const val CODE = 3
     const val SUBGRAPH_TENSORS = 0
     const val SUBGRAPH_INPUTS = 1
     const val SUBGRAPH_OUTPUTS = 2
@@ -34,6 +39,9 @@ internal object Schema {
     const val METADATA_NAME = 0
     const val METADATA_BUFFER = 1
     const val BUFFER_DATA = 0
+
+    /** Of bytes that stand elsewhere than where the buffer is. */
+    const val BUFFER_OFFSET = 1
 
     /** Of a buffer's data. */
     const val ALIGNMENT = 16
@@ -83,17 +91,23 @@ internal class Table(val data: ByteBuffer, val position: Int) {
     /** Positions of the tables of a vector. */
     fun tables(field: Int): IntArray {
         val span = span(field, 4) ?: return IntArray(0)
+        require(span.size <= 4 * MAX_TABLES) { "a vector of ${span.size / 4} tables" }
         return IntArray(span.size / 4) { data.follow(span.begin + 4 * it) }
     }
 
-    /** A vector of 32-bit integers. */
+    /** A vector of 32-bit integers: a shape, or what an operator reads or makes. */
     fun numbers(field: Int): IntArray {
         val span = span(field, 4) ?: return IntArray(0)
+        require(span.size <= 4 * MAX_NUMBERS) { "a vector of ${span.size / 4} numbers" }
         return IntArray(span.size / 4) { data.getInt(span.begin + 4 * it) }
     }
 
-    /** A string; empty where it is absent. */
-    fun text(field: Int): String = span(field)?.let { data.text(it) } ?: ""
+    /** A name; empty where it is absent. */
+    fun text(field: Int): String {
+        val span = span(field) ?: return ""
+        require(span.size <= MAX_TEXT) { "a name of ${span.size} bytes" }
+        return data.text(span)
+    }
 
     /** Begin and end of a string, or of a vector whose items are [width] bytes wide. */
     fun span(field: Int, width: Int = 1): Span? {
@@ -107,6 +121,13 @@ internal class Table(val data: ByteBuffer, val position: Int) {
     fun vector(field: Int, width: Int = 1): Span = requireNotNull(span(field, width)) { "field $field is absent" }
 
     private fun unsignedShort(place: Int) = data.getShort(place).toInt() and 0xffff
+
+    private companion object {
+        // vectors may lie upon each other: a million tables of a megabyte each fit into two megabytes
+        const val MAX_TABLES = 65_536
+        const val MAX_NUMBERS = 64
+        const val MAX_TEXT = 1024
+    }
 }
 
 /** Where the offset at a place points to: forward, as all of a flatbuffer's but those to vtables. */

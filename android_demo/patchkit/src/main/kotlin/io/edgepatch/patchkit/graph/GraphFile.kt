@@ -78,6 +78,14 @@ object GraphFile {
             } catch (error: RuntimeException) { // whatever hostile bytes lead to: out of bounds, absent, of another type
                 throw bad("has a broken document: ${error.message}", "input, inputs or sites", cause = error)
             }
+            try {
+                format.requireKnown(data, contents.tensors)
+            } catch (error: RuntimeException) {
+                throw bad(
+                    "has what edgepatch does not export: ${error.message}", "operators",
+                    mend = "Export the graph again, or if a newer edgepatch did, update this app.", cause = error,
+                )
+            }
             val table = try {
                 format.locate(data, document, contents.tensors).also { TableCheck(document, it).check() }
             } catch (error: RuntimeException) {

@@ -20,11 +20,15 @@ enum class GraphFormat(val word: String) {
             val model = Flatbuffer.root(data)
             val buffers = model.tables(Schema.MODEL_BUFFERS)
             val entry = model.tables(Schema.MODEL_METADATA).map { Table(data, it) }
-                .find { it.text(Schema.METADATA_NAME) == KEY } ?: return null
+                .find { named(it.span(Schema.METADATA_NAME), data) } ?: return null
             return Table(data, buffers[entry.number(Schema.METADATA_BUFFER)]).span(Schema.BUFFER_DATA)
         }
 
+        private fun named(span: Span?, data: ByteBuffer) = span?.size == KEY.length && data.text(span) == KEY
+
         override fun unpack(packed: ByteBuffer): ByteBuffer = packed
+
+        override fun requireKnown(data: ByteBuffer, tensors: Map<String, Tensor>) = Operators.requireTflite(data)
 
         override fun view(data: ByteBuffer, form: Form) =
             View(Flatbuffer.keep(data, form.word), Flatbuffer.subgraph(data, form.word).position)
@@ -40,6 +44,11 @@ enum class GraphFormat(val word: String) {
         override fun unpack(packed: ByteBuffer): ByteBuffer {
             require(packed.limit() % 4 == 0) { "it is no base64" } // the decoder would do without the end
             return Base64.getDecoder().decode(packed.duplicate()).little()
+        }
+
+        override fun requireKnown(data: ByteBuffer, tensors: Map<String, Tensor>) {
+            Operators.requireOnnx(data)
+            Operators.requireOnnx(tensors.getValue(Graph.SKELETON).data)
         }
 
         /** No edits: each form is a graph of its own. */
@@ -58,6 +67,9 @@ enum class GraphFormat(val word: String) {
 
     /** The container, of how it stands there; throws [IllegalArgumentException]. */
     internal abstract fun unpack(packed: ByteBuffer): ByteBuffer
+
+    /** Refuses operators that edgepatch does not export; throws as [find]. */
+    internal abstract fun requireKnown(data: ByteBuffer, tensors: Map<String, Tensor>)
 
     /** One form alone. */
     internal abstract fun view(data: ByteBuffer, form: Form): View

@@ -28,6 +28,7 @@ internal object Protobuf {
     const val NODE_NAME = 3
     const val NODE_OPERATOR = 4
     const val NODE_ATTRIBUTE = 5
+    const val NODE_DOMAIN = 7
     const val ATTRIBUTE_NAME = 1
     const val ATTRIBUTE_TYPE = 20
     const val VALUE_NAME = 1 // ValueInfoProto
@@ -45,13 +46,18 @@ internal object Protobuf {
 
     private const val LENGTH_DELIMITED = 2
 
+    /** Of a message. */
+    private const val MAX_FIELDS = 1 shl 20
+
     /** A field of a message: its number, and where its content stands. */
     class Field(val number: Int, val content: Span)
 
     /** Each field of the message that stands in a span. */
     fun fields(data: ByteBuffer, message: Span): Sequence<Field> = sequence {
         val cursor = Cursor(data, message.begin)
+        var count = 0
         while (cursor.at < message.end) {
+            require(++count <= MAX_FIELDS) { "a message of a million fields" }
             val key = cursor.varint()
             val begin: Int
             val length: Long
@@ -77,7 +83,7 @@ internal object Protobuf {
             }
             require(length >= 0 && begin + length <= message.end) { "a field longer than its message" }
             cursor.at = begin + length.toInt()
-            yield(Field((key ushr 3).toInt(), Span(begin, cursor.at)))
+            yield(Field(minOf(key ushr 3, Int.MAX_VALUE.toLong()).toInt(), Span(begin, cursor.at)))
         }
     }
 

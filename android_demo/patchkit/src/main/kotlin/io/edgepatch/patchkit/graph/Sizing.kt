@@ -32,7 +32,10 @@ internal class Sizing(private val data: ByteBuffer, private val subgraph: Table,
         for (position in subgraph.tables(Schema.SUBGRAPH_OPERATORS)) follow(Table(data, position))
         val edits = images.map { (number, side) -> Edit.ints(place(number) + 4, side, side) } +
             rows.map { (number, side) -> Edit.ints(place(number), side) }
-        val vectors = rows.filterKeys { it !in madeOf }.map { (number, side) ->
+        val ones = rows.filterKeys { it !in madeOf }
+        val pixels = ones.values.sumOf { it.toLong() }
+        require(pixels <= ROWS) { "rows of $pixels pixels" }
+        val vectors = ones.map { (number, side) ->
             Vector(buffer(number).need(Schema.BUFFER_DATA), 4 * side, 4 * side) { bytes ->
                 repeat(side) { bytes.putFloat(1f) }
             }
@@ -87,6 +90,9 @@ internal class Sizing(private val data: ByteBuffer, private val subgraph: Table,
 
         /** Side of any tensor: nothing that a network makes of its largest image, zeros around it included. */
         const val WIDEST = 1 shl 16
+
+        /** Pixels of all rows of ones: each of a file's tensors may ask for one. */
+        const val ROWS = 1L shl 22
 
         /** The padding of a convolution that has none. */
         const val VALID = 1

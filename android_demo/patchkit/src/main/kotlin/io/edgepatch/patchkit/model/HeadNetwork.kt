@@ -84,6 +84,19 @@ data class HeadNetwork(val maps: List<String>, val layers: List<Layer>, val outp
         return found
     }
 
+    /**
+     * Refuses a head whose layers take more memory than a device has.
+     *
+     * Throws [IllegalArgumentException]: they are of more than [MAX_VALUES] values.
+     */
+    fun requireRoom(sides: Map<String, Int>, widths: Map<String, Int>) {
+        val values = layers.sumOf { layer ->
+            val side = sides.getValue(layer.name).toLong()
+            side * side * widths.getValue(layer.name)
+        }
+        require(values <= MAX_VALUES) { "the head's layers have $values values, and $MAX_VALUES are the most" }
+    }
+
     /** Names and shapes of its weights, given the channels of the maps. Throws as [widths] does. */
     fun tensors(maps: Map<String, Int>): Map<String, List<Int>> {
         val widths = widths(maps)
@@ -108,6 +121,9 @@ data class HeadNetwork(val maps: List<String>, val layers: List<Layer>, val outp
         private const val MAX_CHANNELS = 8192
         private const val MAX_KERNEL = 15
         private const val MAX_STRIDE = 8
+
+        /** Of all layers together, 256 MiB in float32: a wide layer's weights are small, its output is not. */
+        private const val MAX_VALUES = 1L shl 26
         private val NAME = Regex("[A-Za-z0-9_.-]{1,60}")
         private val NEEDED = setOf("name", "op", "inputs")
         private val FIELDS = NEEDED + setOf("channels", "kernel", "stride", "activation")
