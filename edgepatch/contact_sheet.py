@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edgepatch import files, imaging
+from edgepatch import drawing, files, imaging
 from edgepatch.errors import require
 
 TILE, CAPTION, MARGIN, COLUMNS = 168, 56, 8, 6
@@ -20,14 +20,14 @@ def write(answers: Sequence[tuple[Any, str, str, str]], path: str | os.PathLike[
     Pictures are what `imaging.load` takes; an answer that is too long for its tile is cut.
     """
     image_module = require("PIL.Image", extra="litert", why="drawing a contact sheet")
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     columns = min(COLUMNS, len(answers))
     rows = math.ceil(len(answers) / columns)
     width, height = TILE + MARGIN, TILE + CAPTION + MARGIN
     sheet = image_module.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
-    heading, body = ImageFont.load_default(11), ImageFont.load_default(13)
+    heading, body = drawing.lettering(11), drawing.lettering(13)
     for index, (picture, task, answer, mistake) in enumerate(answers):
         left, top = MARGIN + index % columns * width, MARGIN + index // columns * height
         tile = imaging.load(picture)

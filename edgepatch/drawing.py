@@ -20,6 +20,15 @@ VEIL = 0.5  # share of a mask's colour in what is seen
 SIDE = 640  # longest side in pixels up to which small pictures are enlarged: labels are to be read
 
 
+def lettering(size: int) -> Any:
+    """Pillow's own font, of a height in pixels. Debian 12's Pillow, 9.4, has it in one height alone."""
+    module = require("PIL.ImageFont", extra="litert", why="writing labels")
+    try:
+        return module.load_default(size)
+    except TypeError:
+        return module.load_default()
+
+
 def write(picture: Any, answer: Any, path: str | os.PathLike[str]) -> None:
     """Draw what a task says of a picture onto it, as a PNG; the arguments are those of `drawn`."""
     _save(drawn(picture, answer), path)
@@ -45,12 +54,12 @@ def drawn(picture: Any, answer: Any) -> Any:
         answer: what `Runtime.predict` gave for it.
     """
     module = require("PIL.Image", extra="litert", why="drawing answers")
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     image = imaging.load(picture)
     scale = max(1.0, SIDE / max(image.size))
     image = image.resize((round(image.width * scale), round(image.height * scale)))
-    font = ImageFont.load_default(14)
+    font = lettering(14)
     if isinstance(answer, Segmentation):
         image = _veiled(image, answer, module)
     draw = ImageDraw.Draw(image)

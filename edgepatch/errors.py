@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+LONGEST = 500  # characters of what an error quotes
+
 
 class EdgepatchError(Exception):
     """What went wrong, where, and what mends it.
@@ -43,17 +45,16 @@ class EdgepatchError(Exception):
         mend: str | None = None,
         problems: Sequence[dict[str, Any]] = (),
     ) -> None:
-        self.message = message
+        self.message = printable(message)
+        facts = {"field": field, "got": got, "expected": expected}
         self.details: dict[str, Any] = {
-            name: value if isinstance(value, int | float | list) else str(value)
-            for name, value in {
-                "file": file,
-                "field": field,
-                "got": got,
-                "expected": expected,
-                "mend": mend,
-            }.items()
-            if value is not None
+            **({} if file is None else {"file": str(file)}),
+            **{
+                name: value if isinstance(value, int | float | list) else printable(value)
+                for name, value in facts.items()
+                if value is not None
+            },
+            **({} if mend is None else {"mend": str(mend)}),
         }
         if problems:
             self.details["problems"] = list(problems)
@@ -61,10 +62,11 @@ class EdgepatchError(Exception):
 
     def __str__(self) -> str:
         d = self.details
-        text = f"{d['file']}: {self.message}" if "file" in d else self.message
+        text = f"{printable(d['file'], None)}: {self.message}" if "file" in d else self.message
         text += _facts(d, "field", "got", "expected")
         for problem in d.get("problems", []):
-            text += f"\n  {problem['field']}: {problem['message']}" + _facts(problem, "file", "got", "expected")
+            what = f"{printable(problem['field'])}: {printable(problem['message'])}"
+            text += f"\n  {what}" + _facts(problem, "file", "got", "expected")
         if "mend" in d:
             text += f"\n{d['mend']}"
         return text
@@ -75,8 +77,18 @@ class EdgepatchError(Exception):
 
 
 def _facts(details: dict[str, Any], *names: str) -> str:
-    facts = ", ".join(f"{name} {details[name]}" for name in names if name in details)
+    facts = ", ".join(f"{name} {printable(details[name])}" for name in names if name in details)
     return f" ({facts})" if facts else ""
+
+
+def printable(value: object, longest: int | None = LONGEST) -> str:
+    """A value for a terminal: of what a file says, nothing moves the cursor, starts a line or runs on for pages."""
+    text = str(value)
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 3] + "..."
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class UsageError(EdgepatchError):

@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str], *, limit: int) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             if size > limit:
                 raise BadFileError("is too large", file=path, field="size", got=size, expected=f"at most {limit} bytes")
-            return stream.read(limit + 1)
+            return stream.read(size + 1)  # room for `limit` bytes is more than a small device will promise
     except FileNotFoundError as error:
         raise UsageError("there is no such file", file=path) from error
     except OSError as error:

@@ -170,16 +170,15 @@ class Backbone:
             raise UsageError(
                 "the backbone has no classifier of its own, so it is not a task", field="labels", got="none"
             )
+        with np.errstate(over="ignore"):  # infinity is no patch's, and whoever writes one sees to it
+            head = {name: self.tensors[name].astype(np.float16) for name in ("head_kernel", "head_bias")}
         return Patch(
             task=str(self.source.get("task", "pretrained")),
             backbone_id=self.id,
             kinds={"classifier": ("head_kernel", "head_bias")},
             labels=self.labels,
             input=self.input,
-            tensors={
-                "head_kernel": self.tensors["head_kernel"].astype(np.float16),
-                "head_bias": self.tensors["head_bias"].astype(np.float16),
-            },
+            tensors=head,
             decode={"head": "classifier", "activation": "softmax"},
             licence=str(self.source.get("licence", "")),
         )
@@ -327,6 +326,11 @@ def parse(data: bytes, file: object) -> Backbone:
     backbone = Backbone(plan, tensors, preprocessing, tuple(document["labels"]), document["source"])
     if backbone.id != document["backbone_id"]:
         raise bad("has other tensors than it says", "backbone_id", backbone.id, document["backbone_id"])
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        own = backbone.defaults()
+    for name, value in own.items():
+        if not np.isfinite(value).all():
+            raise bad("has a batch norm whose values overflow", name, "infinity", "finite values")
     return backbone
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from edgepatch import files
 from edgepatch.backbones import backbone, drafts, plan_json
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.backbones.keras_layers import KINDS, Layer, Walk, refuse
-from edgepatch.backbones.weights import keras_names, torchvision
+from edgepatch.backbones.weights import archive, keras_names, torchvision
 from edgepatch.container import load_json
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError, require
 from edgepatch.imaging import Preprocessing
@@ -135,17 +134,14 @@ def refuse_strangers(config: Any, path: object) -> None:
 def _config(data: bytes, suffix: str) -> Any:
     """The configuration in a model's file; the suffix says which kind of file it is to Keras, too."""
     if suffix == ".keras":
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > backbone.MAX_BYTES:
-                raise ValueError(f"it unpacks to more than {backbone.MAX_BYTES} bytes")
-            with archive.open("config.json") as stream:
-                text = stream.read(MAX_CONFIG + 1)
+        with archive.opened(data, backbone.MAX_BYTES) as packed:
+            text = archive.content(packed, "config.json", MAX_CONFIG)
     else:
         h5py = require("h5py", extra="train", why="reading an .h5 model")
-        with h5py.File(io.BytesIO(data)) as archive:
-            if "model_config" not in archive.attrs:
+        with h5py.File(io.BytesIO(data)) as model:
+            if "model_config" not in model.attrs:
                 raise ValueError("it holds weights without a model")
-            text = archive.attrs["model_config"]
+            text = model.attrs["model_config"]
     if len(text) > MAX_CONFIG:
         raise ValueError("its configuration is too long")
     return load_json(text)

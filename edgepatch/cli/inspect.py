@@ -21,13 +21,15 @@ def command(file: str, as_json: bool) -> None:
     \b
     edgepatch inspect flowers.epatch
     """
+    from edgepatch.errors import printable
+
     document = describe(file)
     lines = [f"{file}: {document['kind']}, {kib(document['bytes'])}"]
     width = max(map(len, document))
     for name, value in document.items():
         if name in ("kind", "bytes", "file"):
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), None)
         lines.append(f"  {name.ljust(width)}  {text if len(text) <= 100 else text[:97] + '...'}")
     show(document, "\n".join(lines), as_json)
 

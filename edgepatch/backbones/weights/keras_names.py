@@ -6,14 +6,13 @@ import contextlib
 import io
 import os
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from edgepatch.backbones import backbone
 from edgepatch.backbones.plan import Plan
-from edgepatch.backbones.weights import torchvision
+from edgepatch.backbones.weights import archive, torchvision
 from edgepatch.container import Tensors
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError, require
 
@@ -68,7 +67,8 @@ def tensors(plan: Plan, state: Tensors, file: object) -> Tensors:
             raise BadFileError(
                 "holds something other than weights", file=file, field=name, got=state[name].dtype, expected="floats"
             )
-        return np.ascontiguousarray(state[name], np.float32)
+        with np.errstate(over="ignore"):  # of float64; check_tensors refuses infinity
+            return np.ascontiguousarray(state[name], np.float32)
 
     for site in plan.sites:
         norm = _norm(plan.architecture, site.name) if site.normalised else site.name
@@ -91,11 +91,11 @@ def load_npz(data: bytes, file: object) -> Tensors:
         BadFileError: it is damaged, or holds anything but arrays.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as packed:
-            if sum(entry.file_size for entry in packed.infolist()) > backbone.MAX_BYTES:
-                raise ValueError(f"it unpacks to more than {backbone.MAX_BYTES} bytes")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with archive.opened(data, backbone.MAX_BYTES), np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        if odd := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"{odd[0][:80]} is no array")
+        return found
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise BadFileError(f"is not a sound .npz of arrays: {error}", file=file) from error
 
@@ -182,6 +182,11 @@ def _h5_weights(path: str | os.PathLike[str], plan: Plan) -> Tensors:
 
     def visit(name: str, item: object) -> None:
         if isinstance(item, h5py.Dataset) and "/" in name:
+            # what was never written takes no room in a file, and is read as zeros
+            if item.nbytes + sum(value.nbytes for value in found.values()) > backbone.MAX_BYTES:
+                raise BadFileError(
+                    "unpacks to too much", file=path, field=name, expected=f"at most {backbone.MAX_BYTES} bytes"
+                )
             *_, layer, weight = name.split("/")
             found[f"{layer}/{weight.removesuffix(':0')}"] = np.asarray(item)
 

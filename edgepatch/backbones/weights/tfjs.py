@@ -29,7 +29,7 @@ MODEL = "model.json"
 DTYPES = {"float32": np.dtype("<f4"), "int32": np.dtype("<i4")}
 MAX_BYTES = 256 * 1024 * 1024  # of a tarball, of what it unpacks to, of all weights
 MAX_MODEL_BYTES = 16 * 1024 * 1024
-MAX_NODES = 20_000
+MAX_NODES, MAX_GROUPS = 20_000, 1000
 MAX_RANK = 6
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,119}")  # of a file: no separators, and no `..`
@@ -110,12 +110,15 @@ def parse(get: Callable[[str, int], bytes], file: object) -> GraphModel:
         nodes = _nodes(document["modelTopology"]["node"])
         tensors: Tensors = {}
         taken: set[str] = set()
-        for group in document["weightsManifest"]:
+        groups = document["weightsManifest"]
+        if len(groups) > MAX_GROUPS:
+            raise ValueError(f"at most {MAX_GROUPS} groups of weights were expected")
+        for group in groups:
             _group(group, get, digest, taken, tensors)
         constants = {name for name, node in nodes.items() if node.op == "Const"}
         if odd := sorted(constants ^ tensors.keys()):
             raise ValueError(f"{odd[0]} is a constant without weights, or the reverse")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # JSON of another shape raises any of them
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:  # as JSON of another shape does
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise BadFileError(f"is not a sound graph model of TensorFlow.js: {reason}", file=file, field=MODEL) from error
     return GraphModel(nodes, tensors, digest.hexdigest())
