@@ -18,6 +18,7 @@ from edgepatch.bench.memory import resident
 from edgepatch.errors import EdgepatchError, UsageError
 from edgepatch.progress import Reporter, Terminal
 from edgepatch.runtime import Runtime, graph_file
+from edgepatch.runtime.graph_file import Graph
 
 RELOADS = 1 / 200  # of a patch's file while others are predicting, for each answer; its task then starts bound again
 SAMPLES = 200
@@ -69,9 +70,10 @@ def soak(
     reporter = reporter or Terminal()
     seen = [imaging.load(path) for path in pictures] or _noise(seed)
     reporter.say("asking each task alone")
-    known, largest = _references(graph, patches, seen, engine)
+    shared = graph_file.read(graph)
+    known, largest = _references(shared, patches, seen, engine)
     room = largest * max(1, len(patches) / 2) / 1e6 if memory_mb is None else memory_mb
-    with Runtime(graph, engine=engine, memory_mb=room) as runtime:
+    with Runtime(shared, engine=engine, memory_mb=room) as runtime:
         tasks = {runtime.load(path): path for path in patches}
         work = _Work(runtime, tasks, seen, known, answers)
         found = _watched(work, workers, seed, reporter)
@@ -173,13 +175,13 @@ def _memory(samples: Sequence[tuple[int, float, int, int]]) -> dict[str, Any]:
 
 
 def _references(
-    graph: str | os.PathLike[str],
+    graph: Graph,
     patches: Sequence[str | os.PathLike[str]],
     pictures: Sequence[Any],
     engine: str | None,
 ) -> tuple[dict[str, Answers], int]:
     """What each task says of each picture in either form, and the bytes of the largest baked one."""
-    known: dict[str, Answers] = {form: {} for form in graph_file.read(graph).forms}
+    known: dict[str, Answers] = {form: {} for form in graph.forms}
     largest = 0
     for path in patches:
         patch = blob.read(path)

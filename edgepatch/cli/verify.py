@@ -31,7 +31,7 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     rows: list[dict[str, Any]] = []
     code = 0
     shared = graph_file.read(graph)
-    with trial.bench(shared, graph, engine) as answers:
+    with trial.bench(shared, engine) as answers:
         for path in patches:
             try:
                 patch = blob.read(path)

@@ -18,6 +18,7 @@ from edgepatch.errors import MismatchError, UsageError
 from edgepatch.runtime import baking, engines, fitting, graph_file, heads
 from edgepatch.runtime.baking import Baked, Bound, Residents
 from edgepatch.runtime.fitting import Fitted
+from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.head_model import HeadModel
 
 MODES = ("auto", "bind", "bake")
@@ -53,7 +54,7 @@ class Runtime:
     another is opened while no task of its size is loaded.
 
     Args:
-        graph: a shared .tflite or .onnx.
+        graph: a shared .tflite or .onnx, or one that `graph_file.read` has read already.
         engine: `litert`, `tflite-runtime` or `onnx`; by default the first installed one that runs the file.
         mode: `bind` gives the graph a patch as its inputs: switches in microseconds. `bake` writes it into a copy of
             the graph: switches in milliseconds, then runs as fast as a dedicated model. `auto` binds at once and, when
@@ -79,7 +80,7 @@ class Runtime:
 
     def __init__(
         self,
-        graph: str | os.PathLike[str],
+        graph: str | os.PathLike[str] | Graph,
         *,
         engine: str | None = None,
         mode: str = "auto",
@@ -92,11 +93,11 @@ class Runtime:
             raise UsageError("is out of range", field="--threads", got=threads, expected="1 to 256")
         if not 0 <= memory_mb < 1e9:
             raise UsageError("is out of range", field="memory_mb", got=memory_mb, expected="0 or more")
-        self._graph = graph_file.read(graph)
+        self._graph = graph if isinstance(graph, Graph) else graph_file.read(graph)
         if mode != "auto" and mode not in self._graph.forms:
             raise UsageError(
                 "this graph has no such form",
-                file=graph,
+                file=None if graph is self._graph else graph,
                 field="--mode",
                 got=mode,
                 expected=" or ".join(["auto", *self._graph.forms]),

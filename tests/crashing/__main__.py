@@ -1,13 +1,14 @@
 """`python -m tests.crashing [folder]`: all crash points of a store, counted.
 
 Args:
-    folder: to work in; by default one in memory, where there is such a thing.
+    folder: an empty one to work in; by default one in memory, where there is such a thing.
 """
 
 from __future__ import annotations
 
 import collections
 import errno
+import shutil
 import sys
 import tempfile
 import time
@@ -104,4 +105,11 @@ def _killed(life: Life, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else quick_folder(Path(tempfile.gettempdir())))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        place = quick_folder(Path(tempfile.gettempdir()))
+        try:
+            main(place)
+        finally:
+            shutil.rmtree(place)

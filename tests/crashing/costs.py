@@ -17,8 +17,7 @@ from edgepatch.runtime import Runtime
 from edgepatch.runtime.store import State, Store, disk, state
 
 
-def main(graph: Path, patch: Path) -> None:
-    folder = Path(tempfile.mkdtemp())
+def main(graph: Path, patch: Path, folder: Path) -> None:
     read = blob.read(patch)
     versions = [folder / f"{number}.epatch" for number in range(2, 9)]
     for number, path in enumerate(versions, 2):
@@ -69,4 +68,5 @@ def _time(what: str, work: Callable[[], object], repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    with tempfile.TemporaryDirectory() as place:
+        main(Path(sys.argv[1]), Path(sys.argv[2]), Path(place))

@@ -73,11 +73,11 @@ def trusting() -> Iterator[None]:
     real, tried = trial.bench, set()
 
     @contextlib.contextmanager
-    def bench(graph: Graph, path: Path, engine: str | None = None) -> Iterator[Callable[[Patch, object], list[str]]]:
+    def bench(graph: Graph, engine: str | None = None) -> Iterator[Callable[[Patch, object], list[str]]]:
         def answers(patch: Patch, file: object) -> list[str]:
             pair = graph.document["graph_sha256"], hashlib.sha256(blob.dump(patch)).hexdigest()
             if pair not in tried:
-                with real(graph, path, engine) as asked:
+                with real(graph, engine) as asked:
                     asked(patch, file)
                 tried.add(pair)
             return []

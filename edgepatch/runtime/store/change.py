@@ -182,7 +182,7 @@ class Change:
         active = self.state.active
         if names := [name for name in active if self._graph or name in self._patches]:
             patches = [self._patches.get(name) or self._stored(name, active[name]) for name in names]
-            with trial.bench(*self._graph_file(), self._engine) as answers:
+            with trial.bench(self._graph_to_be(), self._engine) as answers:
                 for patch, file in patches:
                     answers(patch, file)
 
@@ -246,13 +246,13 @@ class Change:
             )
         self._tasks = {name: Task(task.active, None, task.newest) for name, task in self._tasks.items()}
 
-    def _graph_file(self) -> tuple[graph_file.Graph, Path]:
-        """The graph that will be, and where it lies until then."""
+    def _graph_to_be(self) -> graph_file.Graph:
+        """The graph that will be."""
         if self._graph:
-            return self._graph
-        shared = self.state.graph
-        path = reading.path_of(self._folder, shared.name)
-        return graph_file.parse(reading.read(self._folder, shared.name, shared.bytes, "graph"), path), path
+            return self._graph[0]
+        there = self.state.graph
+        path = reading.path_of(self._folder, there.name)
+        return graph_file.parse(reading.read(self._folder, there.name, there.bytes, "graph"), path)
 
     def _stored(self, name: str, version: Version) -> tuple[Patch, object]:
         path = reading.path_of(self._folder, version.name)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from edgepatch.blob import Patch
-from edgepatch.errors import BadFileError
 from edgepatch.runtime.graph_file import Graph
 from edgepatch.runtime.runtime import Runtime
 
 
 @contextlib.contextmanager
-def bench(
-    graph: Graph, path: str | os.PathLike[str], engine: str | None = None
-) -> Iterator[Callable[[Patch, object], list[str]]]:
+def bench(graph: Graph, engine: str | None = None) -> Iterator[Callable[[Patch, object], list[str]]]:
     """Gives a function that lets a patch answer a grey picture, bound (if it can be) and baked.
 
     The function takes the patch and the file it is from, returns the forms it answered in, and raises BadFileError or
@@ -26,18 +22,14 @@ def bench(
 
     Args:
         graph: as it was read and checked.
-        path: where it lies.
         engine: by default the first installed one that runs the graph.
 
     Raises:
-        BadFileError: the file at `path` is another by now.
         MissingPackageError: no engine for the graph is installed.
     """
     grey: Any = np.full((64, 64, 3), 128, np.uint8)
     with contextlib.ExitStack() as stack:
-        runtimes = [stack.enter_context(Runtime(path, engine=engine, mode=form)) for form in graph.forms]
-        if any(runtime.graph != graph.document for runtime in runtimes):
-            raise BadFileError("was changed while it was being looked at", file=path)
+        runtimes = [stack.enter_context(Runtime(graph, engine=engine, mode=form)) for form in graph.forms]
 
         def answers(patch: Patch, file: object) -> list[str]:
             able = [runtime for runtime in runtimes if runtime.mode == "bake" or patch.bindable]

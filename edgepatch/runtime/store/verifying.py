@@ -45,7 +45,7 @@ def verify(folder: Path, state: State, engine: str | None) -> list[Checked]:
         answers: Callable[[Patch, object], list[str]] | None = None
         try:
             data = reading.read(folder, state.graph.name, state.graph.bytes, "graph")
-            answers = stack.enter_context(trial.bench(graph_file.parse(data, path), path, engine))
+            answers = stack.enter_context(trial.bench(graph_file.parse(data, path), engine))
             rows.append(Checked(path, "graph"))
         except EdgepatchError as error:
             rows.append(Checked(path, "graph", error))
