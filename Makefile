@@ -23,7 +23,7 @@ help:
 	@echo "make recipe rebuild the study behind docs/recipe.md (hours; resumes)"
 	@echo "make kinds  rebuild the tables of docs/kinds.md (an hour; resumes)"
 	@echo "make fuzz   fuzz everything that reads files, by coverage: two minutes; make fuzz EXECUTIONS=1000000 for long"
-	@echo "make arm-test  the devices' tests under qemu: aarch64 and armv7l"
+	@echo "make arm-test  the devices' tests under qemu, aarch64 and armv7l (9 minutes); make arm-test DEVICES=armv7l for one"
 	@echo "make crashes  cut the power of a patch store at every system call (6 minutes)"
 	@echo "make android-test  build and test the Kotlin library and the app on a JVM"
 	@echo "make apk    pack the app into a signed debug APK, and check it"
@@ -107,7 +107,7 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz $(if $(EXECUTIONS),--executions $(EXECUTIONS))
 
 arm-test: $(READY)
-	$(BIN)/python -m tests.arm
+	$(BIN)/python -m tests.arm $(DEVICES)
 
 # Where the JDK, Maven or Debian's Android tools are absent, these two say so in a line and are skipped.
 ANDROID := android_demo/tools

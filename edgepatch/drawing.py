@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgepatch import files, imaging
-from edgepatch.errors import require
+from edgepatch.errors import MissingPackageError, require
 from edgepatch.runtime.heads.classifier import Classification
 from edgepatch.runtime.heads.detector import Detections
 from edgepatch.runtime.heads.segmenter import Segmentation
@@ -21,12 +21,25 @@ SIDE = 640  # longest side in pixels up to which small pictures are enlarged: la
 
 
 def lettering(size: int) -> Any:
-    """Pillow's own font, of a height in pixels. Debian 12's Pillow, 9.4, has it in one height alone."""
+    """A font of a height in pixels: Pillow's own, or of older Pillows, as Debian 12's 9.4 is, DejaVu's.
+
+    Theirs is of Latin letters alone, and of one height.
+
+    Raises:
+        MissingPackageError: Pillow is not installed, or older, and there is no DejaVu.
+    """
     module = require("PIL.ImageFont", extra="litert", why="writing labels")
     try:
         return module.load_default(size)
     except TypeError:
-        return module.load_default()
+        pass
+    try:
+        return module.truetype("DejaVuSans.ttf", size)
+    except OSError as error:
+        raise MissingPackageError(
+            "writing labels needs a font, which this Pillow is too old to have",
+            mend='apt install fonts-dejavu-core, or pip install "pillow>=10.1".',
+        ) from error
 
 
 def write(picture: Any, answer: Any, path: str | os.PathLike[str]) -> None:

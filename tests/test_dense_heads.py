@@ -12,14 +12,14 @@ import pytest
 import reference
 from conftest import make_patch, pictures
 from edgepatch.converters import tflite
-from PIL import Image
+from PIL import Image, ImageFont
 
 from edgepatch import blob, boxes, drawing, imaging
 from edgepatch.backbones import backbone as backbones
 from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.boxes import Anchors
-from edgepatch.errors import BadFileError, MismatchError
+from edgepatch.errors import BadFileError, MismatchError, MissingPackageError
 from edgepatch.head_network import Layer, Network
 from edgepatch.runtime import Runtime, fitting, graph_file, head_model
 from edgepatch.runtime.heads import detector
@@ -323,6 +323,20 @@ def test_pictures_of_one_name_are_drawn_to_two_files_and_a_file_is_no_folder(
     refused = edgepatch("run", graph, "--patch", patch, *images, "--draw", images[0])
     assert refused.code == 2
     assert "is a file" in refused.err
+
+
+def test_an_older_pillow_is_helped_out_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian 12's: its own font has one height, and no letters beyond Latin ones."""
+    monkeypatch.setattr(ImageFont, "load_default", ImageFont.ImageFont)
+    monkeypatch.setattr(ImageFont, "truetype", lambda name, size: (name, size))
+    assert drawing.lettering(13) == ("DejaVuSans.ttf", 13)
+    monkeypatch.undo()
+    monkeypatch.setattr(ImageFont, "load_default", ImageFont.ImageFont)
+    monkeypatch.setenv("XDG_DATA_DIRS", "/nowhere")
+    monkeypatch.setenv("XDG_DATA_HOME", "/nowhere")
+    with pytest.raises(MissingPackageError, match="needs a font") as caught:
+        drawing.lettering(13)
+    assert "fonts-dejavu-core" in caught.value.to_json()["error"]["mend"]
 
 
 def test_run_tells_boxes_from_another_score_on_and_writes_masks(

@@ -133,7 +133,8 @@ def stage(folder: Path) -> None:
 
 def tested(device: Installed, folder: Path) -> list[str]:
     """Run the tests on a device; prints pytest's last line, returns what is wrong."""
-    call = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", "--rootdir", folder]
+    ini = INSIDE.parents[2] / "pyproject.toml"  # wherever `folder` is, warnings are errors there as they are here
+    call = ["-m", "pytest", "-c", ini, "--rootdir", folder, "--tb=short", "-o", "addopts=-q -p no:cacheprovider"]
     done = device.run(*call, *(folder / name for name in (*TESTS, "checks.py")))
     lines = done.stdout.strip().splitlines() or ["pytest said nothing"]
     print(f"{device.device.name}: {lines[-1]}", flush=True)

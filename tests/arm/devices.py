@@ -119,6 +119,6 @@ DEVICES = (
     ),
     Device(
         "armv7l", "Pi 2, bookworm, 32 bit", PI2, "tflite-runtime", ("common", "tflite-runtime"),
-        debian=("python3-numpy", "python3-pil"), like="x86_64-tflite-runtime",
+        debian=("python3-numpy", "python3-pil", "fonts-dejavu-core"), like="x86_64-tflite-runtime",
     ),
 )  # fmt: skip

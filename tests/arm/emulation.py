@@ -82,7 +82,7 @@ class Installed:
             seen = ["--system-site-packages"] if device.debian else []
             call = [*self._prefix, self._python, "-m", "venv", "--without-pip", *seen, self._venv]
             must(call, f"making a venv on {device.name}", environment(self.home))
-            if device.debian:  # whose Pillow is older than edgepatch asks for; it does for all but drawing answers
+            if device.debian:  # whose Pillow is older than edgepatch asks for; it does, with a font beside it
                 self._pip("--find-links", there, "click", *device.extras.split(","), "pytest")
                 self._pip("--no-deps", wheel)
             else:

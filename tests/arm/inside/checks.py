@@ -132,6 +132,22 @@ def test_the_command_answers_as_the_runtime(
             assert (row["label"], row["score"]) == (answer.label, pytest.approx(answer.score, abs=1e-5))
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_command_draws_answers(
+    edgepatch: Any, graphs: dict[str, Path], tiny: Backbone, kind: str, tmp_path: Path
+) -> None:
+    """Debian 12's Pillow has no font for the labels that most people have."""
+    patch, picture = tmp_path / "letters.epatch", golden.DATA / "pictures" / "noise.png"
+    labels = ("Стоп", "止まれ", "a label so long that it must be cut to fit below its picture")
+    blob.write(dataclasses.replace(make_patch(tiny, 1, 3), labels=labels), patch)
+    into = ["--draw", tmp_path / "drawn", "--sheet", tmp_path / "sheet.png"]
+    code, rows = edgepatch("run", graphs[kind], "--patch", patch, picture, *into, "--json")
+    assert (code, len(rows)) == (0, 1)
+    (drawn,) = (tmp_path / "drawn").iterdir()
+    for path in (drawn, tmp_path / "sheet.png"):
+        assert len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3), axis=0)) > 10
+
+
 def test_what_is_wrong_has_its_exit_code(
     edgepatch: Any, graphs: dict[str, Path], patches: list[Path], tmp_path: Path
 ) -> None:
