@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of numpy: small matrices, and t
 import numpy as np
 import plans
 import pytest
+from crashing import script
+from crashing.examining import trusting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what frameworks warn of when imported is not ours to fail on
@@ -203,6 +205,29 @@ def broken(tmp_path: Path) -> Path:
         for number in range(4):
             (tmp_path / "broken" / name / f"{number}.png").write_bytes(b"no picture")
     return tmp_path / "broken"
+
+
+@pytest.fixture(scope="module")
+def trusted() -> Iterator[None]:
+    """A pair of graph and patch is tried with an interpreter once, not whenever a store is changed."""
+    with trusting():
+        yield
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
+    """What stores are filled with: graphs, and patches in several versions."""
+    return script.material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Any]:
+    """A signed repository without a task, its server, and a device that has not been updated yet (`sites.Site`)."""
+    from misbehaving import Server  # these bring tuf, which few tests need
+    from sites import Site
+
+    with Server(tmp_path) as server:
+        yield Site(tmp_path, server)
 
 
 def make_patch(

@@ -42,8 +42,8 @@ def patch_bytes(task: str, version: int = 1, kind: str = "bias") -> bytes:
 class Site:
     """A repository at `repo`, keys at `keys`, hosted by `server`; a device at `store`."""
 
-    def __init__(self, folder: Path, server: Server, graph: Path) -> None:
-        self.folder, self.server, self.graph = folder, server, graph
+    def __init__(self, folder: Path, server: Server) -> None:
+        self.folder, self.server, self.graph = folder, server, golden_graph("gated-fp32.tflite", folder)
         self.repo, self.keys, self.store = folder / "site", folder / "keys", folder / "store"
         ceremony.create(self.repo, self.keys)
         self.root = folder / "root.json"

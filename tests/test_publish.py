@@ -8,7 +8,6 @@ import datetime
 import json
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,12 @@ import pytest
 
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
-from misbehaving import Server
 from sites import GOLDEN, Site, golden_graph, patch_bytes
 
 from edgepatch import blob, files
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
 from edgepatch.updates import clock, described, names
 from edgepatch.updates.host import ceremony, keys, publishing, repository
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return golden_graph("gated-fp32.tflite", tmp_path_factory.mktemp("graphs"))
-
-
-@pytest.fixture
-def site(tmp_path: Path, graph: Path) -> Iterator[Site]:
-    with Server(tmp_path) as server:
-        yield Site(tmp_path, server, graph)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -95,7 +82,7 @@ def test_expiries_are_chosen_and_travel_with_the_root(tmp_path: Path, edgepatch:
         assert done.code == 2 and not (tmp_path / "bad").exists(), bad
 
 
-def test_a_passphrase_locks_keys(tmp_path: Path, graph: Path, edgepatch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passphrase_locks_keys(tmp_path: Path, edgepatch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(keys.PASSPHRASE, "correct horse")
     ceremony.create(tmp_path / "site", tmp_path / "keys")
     assert all(b"ENCRYPTED" in path.read_bytes() for path in (tmp_path / "keys").iterdir())

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashing import script
-from crashing.examining import trusting
+
+pytestmark = pytest.mark.usefixtures("trusted")
 
 SUBCOMMANDS = ("create", "install", "list", "remove", "activate", "rollback", "collect", "verify")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trusted() -> Iterator[None]:
-    with trusting():
-        yield
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
-    return script.material(tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from crashing import failing, mutating, processes, script
-from crashing.examining import STORE, Examiner, Life, cuts, examine_all, lay, live, quick_folder, tree, trusting
+from crashing.examining import STORE, Examiner, Life, cuts, examine_all, lay, live, quick_folder, tree
 from crashing.recording import Recorder
 
 from edgepatch.errors import EdgepatchError
+
+pytestmark = pytest.mark.usefixtures("trusted")
 
 SHORT = ("create", "install two", "upgrade", "remove", "collect what was removed")  # a life that has every call in it
 
@@ -26,12 +28,6 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = quick_folder(tmp_path_factory.mktemp("quick"))
     yield folder
     shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trusted() -> Iterator[None]:
-    with trusting():
-        yield
 
 
 @pytest.fixture(scope="module")

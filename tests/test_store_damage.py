@@ -6,46 +6,25 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from crashing import script
-from crashing.examining import trusting
+from crashing.examining import damage, versions
 
 from edgepatch import blob
 from edgepatch.blob import Patch
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.runtime.store import Store, reading
 
-
-@pytest.fixture(scope="module", autouse=True)
-def trusted() -> Iterator[None]:
-    """A pair of graph and patch is tried with an interpreter once, not in every test."""
-    with trusting():
-        yield
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
-    return script.material(tmp_path_factory.mktemp("material"))
+pytestmark = pytest.mark.usefixtures("trusted")
 
 
 @pytest.fixture
 def store(files: script.Files, tmp_path: Path) -> Store:
     return Store.create(tmp_path / "store", files["fp32"], files["bias1"], files["mask1"])
-
-
-def versions(store: Store) -> dict[str, int]:
-    return {task: patch.version for task, patch in Store.open(store.path).patches().items()}
-
-
-def damage(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def object_of(store: Store, task: str) -> Path:

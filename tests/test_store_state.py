@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crashing import script
-from crashing.examining import trusting
 
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.runtime.store import Newest, SharedGraph, State, Store, Task, Version, state
+
+pytestmark = pytest.mark.usefixtures("trusted")
 
 HASH, OTHER = "a" * 64, "b" * 64
 GOOD = State(
@@ -163,17 +164,6 @@ def test_more_tasks_than_are_read_are_not_written(monkeypatch: pytest.MonkeyPatc
 
 
 # what is opened instead
-
-
-@pytest.fixture(scope="module", autouse=True)
-def trusted() -> Iterator[None]:
-    with trusting():
-        yield
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
-    return script.material(tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

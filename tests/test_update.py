@@ -8,7 +8,6 @@ import datetime
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
 import misbehaving
-from misbehaving import Server, honest, zipped
+from misbehaving import honest, zipped
 from sites import Site, golden_graph, patch_bytes
 
 from edgepatch import blob
@@ -28,17 +27,6 @@ from edgepatch.updates import clock, described, names
 from edgepatch.updates.host import ceremony, publishing
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return golden_graph("gated-fp32.tflite", tmp_path_factory.mktemp("graphs"))
-
-
-@pytest.fixture
-def site(tmp_path: Path, graph: Path) -> Iterator[Site]:
-    with Server(tmp_path) as server:
-        yield Site(tmp_path, server, graph)
 
 
 def test_the_first_update_makes_the_store_and_the_next_fetches_only_what_changed(site: Site, edgepatch: Any) -> None:

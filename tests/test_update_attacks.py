@@ -23,8 +23,8 @@ import pytest
 
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
-from misbehaving import Handler, Server, changed, endless, longer, other, shorter, waiting
-from sites import Site, golden_graph, patch_bytes
+from misbehaving import Handler, changed, endless, longer, other, shorter, waiting
+from sites import Site, patch_bytes
 
 from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError
@@ -34,19 +34,12 @@ from edgepatch.updates.host import ceremony, publishing
 HELD_BACK = "Somebody may be holding back or changing files: the store is as it was. Try another network or --url."
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return golden_graph("gated-fp32.tflite", tmp_path_factory.mktemp("graphs"))
-
-
 @pytest.fixture
-def site(tmp_path: Path, graph: Path) -> Iterator[Site]:
+def site(site: Site) -> Site:
     """A device with the tasks cats and dogs, in version 2."""
-    with Server(tmp_path) as server:
-        made = Site(tmp_path, server, graph)
-        made.publish("cats", "dogs", version=2)
-        made.update()
-        yield made
+    site.publish("cats", "dogs", version=2)
+    site.update()
+    return site
 
 
 @pytest.fixture

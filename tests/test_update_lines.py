@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from misbehaving import (
     status,
     then_honest,
 )
-from sites import CALM, Site, golden_graph
+from sites import CALM, Site
 
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.updates.described import Published
@@ -39,21 +38,14 @@ AGAIN = "The store is as it was. Run this again when the network and the server 
 LATER = "What was fetched is kept: run this again, and it goes on from there."
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return golden_graph("gated-fp32.tflite", tmp_path_factory.mktemp("graphs"))
-
-
 @pytest.fixture
-def site(tmp_path: Path, graph: Path) -> Iterator[Site]:
+def site(site: Site) -> Site:
     """A device with version 1 of cats, and version 2 of it published."""
-    with Server(tmp_path) as server:
-        made = Site(tmp_path, server, graph)
-        made.publish("cats")
-        made.update()
-        made.publish("cats", version=2)
-        server.forget()
-        yield made
+    site.publish("cats")
+    site.update()
+    site.publish("cats", version=2)
+    site.server.forget()
+    return site
 
 
 @pytest.fixture

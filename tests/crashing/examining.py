@@ -226,6 +226,18 @@ def tree(root: Path) -> Image:
     return {str(path.relative_to(root)): None if path.is_dir() else path.read_bytes() for path in root.rglob("*")}
 
 
+def damage(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def versions(store: Store) -> dict[str, int]:
+    """The active version of each task, as the disk says."""
+    return {task: patch.version for task, patch in Store.open(store.path).patches().items()}
+
+
 def examine_all(examiner: Examiner, found: Iterator[tuple[Image, int, bool, bool]]) -> str | None:
     """Examine images up to the first that breaks a promise; says which."""
     for image, number, done, torn in found:
