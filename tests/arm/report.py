@@ -50,7 +50,7 @@ def table(rows: list[list[str]]) -> str:
 
 def parity_table(device: Device, found: dict[tuple[str, str, str], Row]) -> str:
     """How near a device comes to its reference, a line for each graph, engine and mode."""
-    names = "graph, engine, mode, answers, same input, same label, logits differ by, of their RMS, scores differ by"
+    names = "graph, engine, mode, answers, same input, same label, logits differ by, of the RMS, scores differ by"
     rows = [[*names.split(", "), "same boxes", "edges differ by", "masks differ by"]]
     for (graph, engine, mode), row in found.items():
         cells = [graph, engine, mode, f"{row.answers}", f"{row.alike}", "", "", "", f"{row.score:.1e}", "", "", ""]
