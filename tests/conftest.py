@@ -34,6 +34,7 @@ from edgepatch.backbones.backbone import Backbone
 from edgepatch.blob import Patch
 from edgepatch.demo import tasks
 from edgepatch.progress import Quiet
+from edgepatch.runtime.store import Store
 from edgepatch.training import calibration, storing
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -218,6 +219,12 @@ def trusted() -> Iterator[None]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> script.Files:
     """What stores are filled with: graphs, and patches in several versions."""
     return script.material(tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture
+def store(files: script.Files, tmp_path: Path) -> Store:
+    """A store with version 1 of the tasks bias and mask."""
+    return Store.create(tmp_path / "store", files["fp32"], files["bias1"], files["mask1"])
 
 
 @pytest.fixture

@@ -61,6 +61,15 @@ def test_a_wrong_answer_is_counted(graph: Path, patches: list[Path], monkeypatch
     assert 0 < found["wrong"] < 60
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_switch_that_does_not_switch_is_counted(
+    graph: Path, patches: list[Path], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runtime, "use", lambda runtime, task: None)
+    found = soak(graph, patches, answers=100, workers=workers, reporter=Quiet())
+    assert found["wrong"] > 10
+
+
 def test_the_command_tells_and_fails_if_an_answer_was_wrong(
     graph: Path, patches: list[Path], edgepatch: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,25 +11,11 @@ from crashing import script
 from crashing.examining import tree, versions
 
 from edgepatch import blob
-from edgepatch.blob import Patch
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
 from edgepatch.runtime import Runtime
 from edgepatch.runtime.store import Newest, Store
 
 pytestmark = pytest.mark.usefixtures("trusted")
-
-
-@pytest.fixture
-def store(files: script.Files, tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "store", files["fp32"], files["bias1"], files["mask1"])
-
-
-def object_of(store: Store, task: str) -> Path:
-    return store.patches()[task].path
-
-
-def changed(patch: Patch, **fields: Any) -> Patch:
-    return dataclasses.replace(patch, **fields)
 
 
 # making
@@ -154,7 +139,7 @@ def test_an_error_within_a_change_changes_nothing(store: Store, files: script.Fi
 def test_a_patch_that_answers_nonsense_is_refused(store: Store, files: script.Files, tmp_path: Path) -> None:
     patch = blob.read(files["scale_bias1"])
     huge = {name: np.full_like(patch.tensors[name], 60000) for name in ("scale", "head_kernel")}
-    blob.write(changed(patch, tensors={**patch.tensors, **huge}), tmp_path / "wild.epatch")
+    blob.write(dataclasses.replace(patch, tensors={**patch.tensors, **huge}), tmp_path / "wild.epatch")
     with pytest.raises(EdgepatchError, match="answers NaN or infinity"):
         store.install(tmp_path / "wild.epatch")
     assert versions(store) == {"bias": 1, "mask": 1}
@@ -188,7 +173,7 @@ def test_the_same_file_again_is_said_to_be_there_and_nothing_is_written(store: S
 def test_another_file_of_the_same_version_is_refused(store: Store, files: script.Files, tmp_path: Path) -> None:
     patch = blob.read(files["bias1"])
     other = tmp_path / "other.epatch"
-    blob.write(changed(patch, licence="another"), other)
+    blob.write(dataclasses.replace(patch, licence="another"), other)
     with pytest.raises(EdgepatchError, match="another file of version 1"):
         store.install(other)
     store.install(other, force=True)
@@ -252,7 +237,7 @@ def test_a_graph_of_the_same_backbone_keeps_the_patches(name: str, store: Store,
 
 def test_a_graph_that_an_active_patch_does_not_fit_is_refused(files: script.Files, tmp_path: Path) -> None:
     plain = tmp_path / "plain.epatch"
-    blob.write(changed(blob.read(files["bias1"]), ranges=None), plain)
+    blob.write(dataclasses.replace(blob.read(files["bias1"]), ranges=None), plain)
     store = Store.create(tmp_path / "store", files["fp32"], plain)
     with pytest.raises(MismatchError, match="not calibrated"):
         store.install(files["int8"])
@@ -275,7 +260,7 @@ def test_what_was_of_another_backbone_cannot_be_rolled_back_to(
 ) -> None:
     same = tmp_path / "same.epatch"
     patch = blob.read(files["mobilenet_int81"])
-    blob.write(changed(patch, task="bias", version=2), same)
+    blob.write(dataclasses.replace(patch, task="bias", version=2), same)
     store.install(files["other"], same, remove=["mask"])
     assert versions(store) == {"bias": 2} and store.state.tasks["bias"].previous is None
     with pytest.raises(UsageError, match="no previous"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,31 +18,17 @@ from crashing import script
 from crashing.examining import damage, versions
 
 from edgepatch import blob
-from edgepatch.blob import Patch
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.runtime.store import Store, reading
 
 pytestmark = pytest.mark.usefixtures("trusted")
 
 
-@pytest.fixture
-def store(files: script.Files, tmp_path: Path) -> Store:
-    return Store.create(tmp_path / "store", files["fp32"], files["bias1"], files["mask1"])
-
-
-def object_of(store: Store, task: str) -> Path:
-    return store.patches()[task].path
-
-
-def changed(patch: Patch, **fields: Any) -> Patch:
-    return dataclasses.replace(patch, **fields)
-
-
 # damage
 
 
 def test_an_object_that_is_not_what_its_name_says_is_refused_and_mended(store: Store, files: script.Files) -> None:
-    damage(object_of(store, "bias"))
+    damage(store.patches()["bias"].path)
     with pytest.raises(BadFileError, match="was changed since it was installed for the task bias"):
         store.runtime()
     with pytest.raises(BadFileError):
@@ -61,7 +50,7 @@ def test_a_graph_that_is_damaged_is_refused_and_mended(store: Store, files: scri
 
 
 def test_an_object_that_is_gone_is_named_and_mended(store: Store, files: script.Files) -> None:
-    object_of(store, "mask").unlink()
+    store.patches()["mask"].path.unlink()
     with pytest.raises(BadFileError, match="is gone from the store, which names it for the task mask"):
         store.runtime()
     store.install(files["mask1"])
@@ -69,7 +58,7 @@ def test_an_object_that_is_gone_is_named_and_mended(store: Store, files: script.
 
 
 def test_another_whole_patch_in_an_objects_place_is_refused(store: Store, files: script.Files) -> None:
-    shutil.copy(files["bias2"], object_of(store, "bias"))
+    shutil.copy(files["bias2"], store.patches()["bias"].path)
     with pytest.raises(BadFileError):
         store.runtime()
 
@@ -177,6 +166,55 @@ def test_a_change_within_a_change_is_told_who_it_waits_for(store: Store, files: 
     assert versions(store) == {"bias": 1, "mask": 2}
 
 
+def test_a_process_forked_during_a_change_keeps_nobody_out_after_it(store: Store, files: script.Files) -> None:
+    with store.change() as change:
+        child = os.fork()
+        if child == 0:  # it has every handle that its parent has
+            signal.pause()
+        change.patch(files["mask2"])
+    try:
+        store.install(files["bias2"], timeout=0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert versions(store) == {"bias": 2, "mask": 2}
+
+
+def test_a_child_that_leaves_a_change_of_its_parents_lets_nobody_in(store: Store, files: script.Files) -> None:
+    try:
+        with store.change() as change:
+            child = os.fork()
+            if child == 0:
+                raise ZeroDivisionError
+            os.waitpid(child, 0)
+            with pytest.raises(EdgepatchError, match="being changed by somebody else"):
+                store.install(files["bias2"], timeout=0)
+            change.patch(files["mask2"])
+    except ZeroDivisionError:
+        os._exit(0)
+
+
+def test_waiting_for_no_number_of_seconds_ends(store: Store, files: script.Files) -> None:
+    with store.change(), pytest.raises(EdgepatchError, match="being changed by somebody else"):
+        store.install(files["bias2"], timeout=float("nan"))
+
+
+def test_a_file_that_goes_while_it_is_counted_is_no_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = store.path / "objects" / f".{'0' * 16}.part"
+    gone.write_bytes(b"half")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def then_removed(path: Any) -> Any:
+        with scandir(path) as entries:
+            found = list(entries)
+        gone.unlink(missing_ok=True)
+        yield found
+
+    monkeypatch.setattr(os, "scandir", then_removed)
+    assert store.garbage() == {}
+
+
 # names
 
 
@@ -185,12 +223,12 @@ def test_a_change_within_a_change_is_told_who_it_waits_for(store: Store, files: 
 )
 def test_the_name_of_a_task_never_becomes_a_path(task: str, store: Store, files: script.Files, tmp_path: Path) -> None:
     path = tmp_path / "named.epatch"
-    blob.write(changed(blob.read(files["bias1"]), task=task), path)
+    blob.write(dataclasses.replace(blob.read(files["bias1"]), task=task), path)
     names = {path.name for path in tmp_path.rglob("*")}
     store.install(path)
     assert store.patch(task).task == task
     new = {path.name for path in tmp_path.rglob("*")} - names
-    assert new == {"state.previous.json", object_of(store, task).name}
+    assert new == {"state.previous.json", store.patches()[task].path.name}
     store.remove(task)
     store.collect()
 

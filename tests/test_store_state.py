@@ -167,10 +167,10 @@ def test_more_tasks_than_are_read_are_not_written(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def store(files: script.Files, tmp_path: Path) -> Store:
-    made = Store.create(tmp_path / "store", files["fp32"], files["bias1"])
-    made.install(files["bias2"])
-    return made
+def store(store: Store, files: script.Files) -> Store:
+    """With a state before the one there is."""
+    store.install(files["bias2"])
+    return store
 
 
 def ruin(path: Path, how: str) -> None:
@@ -196,7 +196,7 @@ def test_the_state_before_is_taken_and_said_so(how: str, store: Store, files: sc
     assert found.warning and "state.json" in found.warning and "the state before it was taken" in found.warning
     assert found.patches()["bias"].version == 1 and found.state.serial == 1
     with found.runtime() as runtime:
-        assert runtime.tasks == ("bias",)
+        assert runtime.tasks == ("bias", "mask")
     assert [row.what for row in found.verify() if row.error] == ["state"]
     if how == "directory":
         with pytest.raises(EdgepatchError, match="cannot be written"):
@@ -204,6 +204,14 @@ def test_the_state_before_is_taken_and_said_so(how: str, store: Store, files: sc
         (store.path / "state.json").rmdir()
     found.install(files["bias3"])
     assert found.warning is None and Store.open(store.path).patches()["bias"].version == 3
+
+
+def test_a_change_without_effect_mends_a_damaged_state(store: Store, files: script.Files) -> None:
+    ruin(store.path / "state.json", "zeros")
+    (outcome,) = Store.open(store.path).install(files["bias1"])
+    assert outcome.what == "unchanged"
+    found = Store.open(store.path)
+    assert found.warning is None and found.patches()["bias"].version == 1
 
 
 def test_collect_mends_a_damaged_state(store: Store) -> None:

@@ -44,8 +44,8 @@ def soak(
     """Switch and predict in several threads at once, in mode `auto`, and watch answers, memory and file handles.
 
     Every step puts a task to use, predicts a picture by whatever task is in use by then, and one in 200 reads a
-    patch's file again. An answer is right if it is, to the last bit, what that task says of that picture bound or
-    baked in a runtime of its own.
+    patch's file again. An answer is right if it is of a task that may be in use by then, and to the last bit what that
+    task says of that picture bound or baked in a runtime of its own.
 
     Args:
         pictures: files; by default random ones of several sizes.
@@ -91,15 +91,17 @@ class _Work:
     left: int
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    latest: dict[int, str] = dataclasses.field(default_factory=dict)  # what each thread puts to use
+    possible: dict[int, set[str]] = dataclasses.field(default_factory=dict)  # what may be in use since a thread did
     failure: BaseException | None = None
 
-    def steps(self, seed: tuple[int, int]) -> None:
+    def steps(self, seed: int, thread: int) -> None:
         """One thread's part, to the end of all."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng((seed, thread))
         names = list(self.tasks)
         try:
             while self._next():
-                self.runtime.use(names[rng.integers(len(names))])
+                possible = self._switch(thread, names[rng.integers(len(names))])
                 picture = int(rng.integers(len(self.pictures)))
                 answer = self.runtime.predict(self.pictures[picture])
                 said = [form for form, known in self.known.items() if _told(answer) in known[answer.task][picture]]
@@ -109,11 +111,21 @@ class _Work:
                 with self.lock:
                     self.counts["answers"] += 1
                     self.counts["reloads"] += reloads
-                    self.counts["wrong"] += not said
+                    self.counts["wrong"] += not said or answer.task not in possible
                     self.counts[said[0] if len(said) == 1 else "either"] += bool(said)
         except BaseException as error:
             with self.lock:
                 self.failure, self.left = self.failure or error, 0
+
+    def _switch(self, thread: int, name: str) -> set[str]:
+        """Put a task to use; the tasks that may be in use from then on, to which other threads' switches add."""
+        with self.lock:
+            possible = self.possible[thread] = {name, *self.latest.values()}  # the others may just be switching, too
+            for each in self.possible.values():
+                each.add(name)
+            self.latest[thread] = name
+        self.runtime.use(name)
+        return possible
 
     def _next(self) -> bool:
         with self.lock:
@@ -124,7 +136,7 @@ class _Work:
 def _watched(work: _Work, workers: int, seed: int, reporter: Reporter) -> dict[str, Any]:
     """Let the threads run, and look at the process from outside them."""
     total, start, before = work.left, time.monotonic(), (_handles(), threading.active_count())
-    threads = [threading.Thread(target=work.steps, args=((seed, number),), daemon=True) for number in range(workers)]
+    threads = [threading.Thread(target=work.steps, args=(seed, number), daemon=True) for number in range(workers)]
     for thread in threads:
         thread.start()
     samples = []

@@ -57,8 +57,15 @@ class Change:
         outcomes: what each step does, in their order.
     """
 
-    def __init__(self, folder: Path, now: State | None, engine: str | None = None) -> None:
-        self._folder, self._now, self._engine = folder, now, engine
+    def __init__(self, folder: Path, now: State | None, *, damaged: bool = False, engine: str | None = None) -> None:
+        """A change of a store.
+
+        Args:
+            now: its state; None of one that is being made.
+            damaged: whether that is not in state.json, and so has to be written even if nothing changes.
+            engine: as `Store.change` has it.
+        """
+        self._folder, self._now, self._damaged, self._engine = folder, now, damaged, engine
         self._tasks: dict[str, Task] = dict(now.tasks) if now else {}
         self._shared = now.graph if now else None
         self._graph: tuple[graph_file.Graph, Path] | None = None  # where a step brought one
@@ -197,7 +204,8 @@ class Change:
             for name, size in self.state.objects.items()
             if name in self._data and not reading.is_whole(self._folder, name, size)
         }
-        if objects or self._now is None or self.state != dataclasses.replace(self._now, serial=self.state.serial):
+        same = self._now is not None and self.state == dataclasses.replace(self._now, serial=self.state.serial)
+        if objects or self._damaged or not same:
             before = dump(self._now) if self._now else None
             disk.commit(self._folder, before, dump(self.state), objects)
 

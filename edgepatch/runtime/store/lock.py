@@ -36,6 +36,7 @@ def held(folder: Path, timeout: float) -> Iterator[None]:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise EdgepatchError(f"cannot be written: {error.strerror}", file=path) from error
+    owner = os.getpid()
     try:
         end = time.monotonic() + timeout
         while True:
@@ -43,7 +44,7 @@ def held(folder: Path, timeout: float) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                if time.monotonic() >= end:
+                if not time.monotonic() < end:  # nor is it before nan
                     raise EdgepatchError(
                         f"is still being changed by somebody else after {timeout:g} seconds of waiting",
                         file=folder,
@@ -59,6 +60,8 @@ def held(folder: Path, timeout: float) -> Iterator[None]:
             os.pwrite(handle, b"%-20d\n" % os.getpid(), 0)
         yield
     finally:
+        if os.getpid() == owner:  # a child that was forked meanwhile has the handle too, and closing ours leaves it
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

@@ -85,18 +85,29 @@ class Store:
             BadFileError, MismatchError, MissingPackageError: as `Change` does.
             EdgepatchError: it cannot be written.
         """
+        with cls.creation(path, engine=engine, timeout=timeout) as change:
+            change.graph(graph)
+            for patch in patches:
+                change.patch(patch)
+        return cls.open(path)
+
+    @classmethod
+    @contextlib.contextmanager
+    def creation(cls, path: Paths, *, engine: str | None = None, timeout: float = lock.TIMEOUT) -> Iterator[Change]:
+        """What `create` does, as a change: its steps bring the graph and the patches.
+
+        Raises:
+            As `create` does; UsageError, too, if no step brings a graph.
+        """
         folder = Path(path)
-        change = Change(folder, None, engine)
-        change.graph(graph)
-        for patch in patches:
-            change.patch(patch)
         disk.refuse_used(folder)
+        change = Change(folder, None, engine=engine)
+        yield change
         change.check()
         disk.make(folder)
         with lock.held(folder, timeout):
             disk.refuse_used(folder)  # another process may have made one since
             change.write()
-        return cls.open(folder)
 
     def refresh(self) -> Store:
         """Read again what is installed; returns itself."""
@@ -171,7 +182,8 @@ class Store:
             As the steps and the end of `Change` do.
         """
         with lock.held(self.path, timeout):
-            change = Change(self.path, self.refresh().state, engine)
+            self.refresh()
+            change = Change(self.path, self.state, damaged=self.warning is not None, engine=engine)
             yield change
             change.check()
             change.write()
@@ -247,7 +259,8 @@ class Store:
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         if _OURS.fullmatch(entry.name) and entry.name not in kept:
-                            found[Path(entry.path)] = entry.stat(follow_symlinks=False).st_size
+                            with contextlib.suppress(FileNotFoundError):  # a writer has renamed or removed it since
+                                found[Path(entry.path)] = entry.stat(follow_symlinks=False).st_size
         except OSError as error:
             raise EdgepatchError(f"cannot be read: {error.strerror}", file=self.path) from error
         return found
