@@ -17,8 +17,9 @@ import pytest
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
 import misbehaving
+from crashing.examining import damage
 from misbehaving import honest, zipped
-from sites import Site, golden_graph, patch_bytes
+from sites import CALM, Site, golden_graph, patch_bytes
 
 from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
@@ -105,7 +106,7 @@ def test_tasks_that_are_published_no_more_are_removed_but_not_those_of_the_devic
     store.install(site.file("dogs", 7))
     publishing.remove(site.repo, ["birds", "dogs"], site.keys)
     report = site.update()
-    assert report.plan.remove == ["birds"]
+    assert report.plan.remove == {"birds": "is published no more"}
     assert report.plan.kept == {"dogs": "is published no more; the one here was changed on this device"}
     assert site.versions() == {"cats": 1, "own": 1, "dogs": 7}
     publishing.add(site.repo, [site.file("birds", 2)], site.keys)
@@ -125,12 +126,76 @@ def test_what_the_device_did_by_itself_stays(site: Site) -> None:
     assert report.exit_code == 0 and not report.plan.changes
     assert report.plan.kept == {
         "birds": "was rolled back from version 2 on this device",
-        "cats": "version 5 of this device is not older than 2",
+        "cats": "was changed on this device: its version 5 is not older than 2",
     }
     assert site.versions() == {"birds": 1, "cats": 5}
     site.publish("birds", version=3)
     site.update()
     assert site.versions() == {"birds": 3, "cats": 5}
+
+
+def test_a_task_that_was_removed_on_the_device_stays_so_until_a_newer_version(site: Site) -> None:
+    site.publish("birds", "cats")
+    site.update()
+    Store.open(site.store).remove("birds")
+    report = site.update()
+    assert report.plan.kept == {"birds": "was removed on this device; a newer version brings it back, or --task"}
+    assert site.versions() == {"cats": 1}
+    site.update(tasks=["birds", "cats"])
+    assert site.versions() == {"birds": 1, "cats": 1}
+    Store.open(site.store).remove("birds")
+    site.publish("birds", version=2)
+    site.update(every_task=True)
+    assert site.versions() == {"birds": 2, "cats": 1}
+
+
+def test_a_task_that_an_update_removed_comes_back_as_it_was(site: Site) -> None:
+    site.publish("birds", "cats")
+    site.update()
+    publishing.remove(site.repo, ["birds"], site.keys)
+    site.update()
+    assert site.versions() == {"cats": 1}
+    site.force("birds", 1)
+    site.update()
+    assert site.versions() == {"birds": 1, "cats": 1}
+
+
+def test_a_graph_that_was_chosen_and_is_published_no_more_is_replaced_by_the_one_there_is(site: Site) -> None:
+    site.publish("birds")
+    site.update(graph=site.graph.name)
+    publishing.remove(site.repo, ["birds"], site.keys)
+    publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
+    renamed = site.graph.rename(site.graph.with_name("other.tflite"))
+    publishing.add(site.repo, [site.file("birds", 2)], site.keys, graph_files=[str(renamed)])
+    site.update()
+    assert site.versions() == {"birds": 2}
+    with pytest.raises(UsageError, match="this graph is not published"):
+        site.update(graph=site.graph.name)
+
+
+def test_damaged_objects_are_fetched_again(site: Site, edgepatch: Any) -> None:
+    site.publish("birds", "cats")
+    site.update()
+    store = Store.open(site.store)
+    store.patches()["birds"].path.unlink()
+    damage(store.graph)
+    done = edgepatch(*site.call())
+    assert (done.code, done.err) == (0, ""), done.err
+    assert "nothing new" not in done.out
+    assert not [row for row in store.verify() if row.error] and site.versions() == {"birds": 1, "cats": 1}
+    damage(store.patches()["cats"].path)
+    site.publish("birds", version=2)
+    site.update()
+    assert not [row for row in store.verify() if row.error] and site.versions() == {"birds": 2, "cats": 1}
+
+
+def test_a_damaged_state_is_mended(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    (site.store / "state.json").write_bytes(b"rot")
+    assert Store.open(site.store).warning
+    site.update()
+    assert Store.open(site.store).warning is None and site.versions() == {"birds": 1}
 
 
 def test_an_older_patch_is_published_again_under_a_new_number(site: Site, edgepatch: Any) -> None:
@@ -175,7 +240,7 @@ def test_a_team_publishes_alone_and_its_key_can_be_its_own(site: Site, tmp_path:
     site.update()
     assert site.versions() == {"cats": 1, "bird-owls": 1}
     assert edgepatch("publish", "team", site.repo, "birders", "--remove", "--keys", site.keys).code == 0
-    assert site.update().plan.remove == ["bird-owls"]
+    assert list(site.update().plan.remove) == ["bird-owls"]
 
 
 def test_odd_names_of_tasks_go_all_the_way(site: Site) -> None:
@@ -209,6 +274,16 @@ def test_a_proxy_of_the_environment_is_used(site: Site, monkeypatch: pytest.Monk
     site.update(url="http://updates.example/")
     assert site.versions() == {"birds": 1}
     assert seen[0] == ("http://updates.example/metadata/2.root.json", "Basic dXNlcjpzZWNyZXQ=")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999", "http://[::1/", "http://", ":80"])
+def test_a_proxy_that_is_none_is_a_usage_error(
+    site: Site, monkeypatch: pytest.MonkeyPatch, edgepatch: Any, address: str
+) -> None:
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setenv("no_proxy", "")
+    done = edgepatch("update", site.store, "--url", "http://updates.example/", "--root", site.root)
+    assert done.code == 2 and "is no address of a proxy (field http_proxy" in done.err
 
 
 def test_a_redirect_on_the_same_server_is_followed(site: Site) -> None:
@@ -342,6 +417,65 @@ def test_a_disk_that_is_too_small_is_known_before_the_download(site: Site, monke
     assert site.contents() == before and not any("targets/" in path for path in site.server.paths())
 
 
+def test_room_that_a_broken_download_takes_is_not_asked_for_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.publish("birds")
+    size = site.graph.stat().st_size
+    total = 2 * (size + Path(site.file("birds")).stat().st_size)
+
+    def usage(parts: Path) -> Any:
+        return type("Usage", (), {"free": total - sum(path.stat().st_size for path in parts.iterdir())})
+
+    def cut(handler: Any, data: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: size - 100])
+        handler.close_connection = True
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    graph = next(each for each in site.read().files() if each.is_graph)
+    site.server.tricks[graph.sha256] = cut
+    with pytest.raises(EdgepatchError, match="the answer ended after"):
+        site.update(limits=dataclasses.replace(CALM, attempts=1))
+    site.server.tricks.clear()
+    site.update()
+    assert site.versions() == {"birds": 1}
+
+
+def test_downloads_of_updates_that_fail_do_not_pile_up(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    for version in range(2, 5):
+        patch = blob.parse(patch_bytes("birds", version, "scale_bias"), "birds")
+        scale = np.full_like(patch.tensors["scale"], 60_000)
+        patch = dataclasses.replace(patch, tensors={**patch.tensors, "scale": scale})
+        site.list_file("patches/birds.epatch", blob.dump(patch), described.of_patch(patch))
+        with pytest.raises(EdgepatchError, match="NaN or infinity"):
+            site.update()
+        assert len(list((site.store / "updates" / "parts").iterdir())) == 1
+
+
+def test_what_a_killed_update_left_is_cleared(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    own = site.store / "updates"
+    (own / "work" / "root_history").mkdir(parents=True)
+    left = [own / "work" / "targets.json", own / ".settings.json.x.part", own / "metadata" / ".root.json.x.part"]
+    for path in left:
+        path.write_bytes(b"half")
+    site.update()
+    assert not [path for path in left if path.exists()] and not (own / "work").exists()
+
+
+def test_a_full_disk_for_documents_is_no_traceback(site: Site, monkeypatch: pytest.MonkeyPatch, edgepatch: Any) -> None:
+    site.publish("birds")
+    site.update()
+    monkeypatch.setattr("tempfile.tempdir", "/dev/full")
+    site.update()  # needs no temporary folder of the system's
+    done = edgepatch(*site.call("--dry-run"))
+    assert done.code == 1 and "cannot be written" in done.err and "bug" not in done.err
+
+
 def test_a_patch_of_a_team_that_does_not_fit_harms_no_other(site: Site, tmp_path: Path) -> None:
     site.publish("cats")
     site.team("birders", "bird-*")
@@ -421,6 +555,31 @@ def test_a_new_backbone_replaces_everything_in_one_step(site: Site, tmp_path: Pa
     assert Store.open(site.store).state.tasks["cats"].previous is None
 
 
+def test_a_new_backbone_leaves_behind_what_updates_brought_and_nothing_replaces(
+    site: Site, tmp_path: Path, edgepatch: Any
+) -> None:
+    site.publish("cats", "dogs")
+    site.team("birders", "bird-*")
+    site.publish("bird-owls", team="birders")
+    site.update()
+    site.update(tasks=["cats", "bird-owls"])  # dogs stay as they are from now on
+    mobilenet = golden_graph("mobilenet-fp16.tflite", tmp_path)
+    publishing.remove(site.repo, ["bird-owls"], site.keys, team="birders")
+    publishing.remove(site.repo, ["cats", "dogs"], site.keys)
+    publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
+    new = [site.file(task, 2, "mobilenet_int8") for task in ("cats", "dogs")]
+    publishing.add(site.repo, new, site.keys, graph_files=[str(mobilenet)])
+    site.force("bird-owls", 2, "birders")  # the team is behind
+    done = edgepatch(*site.call())
+    assert done.code == 4 and "is published for another backbone than the graph" in done.out
+    for task in ("dogs", "bird-owls"):
+        assert f"{task}: is of the backbone before, is removed" in done.out
+    assert site.versions() == {"cats": 2}
+    site.force("bird-owls", 3, "birders", kind="mobilenet_int8")
+    site.update(every_task=True)
+    assert site.versions() == {"cats": 2, "dogs": 2, "bird-owls": 3}
+
+
 def test_a_new_backbone_waits_for_tasks_that_are_not_of_it(site: Site, tmp_path: Path) -> None:
     site.publish("cats")
     site.update()
@@ -430,7 +589,7 @@ def test_a_new_backbone_waits_for_tasks_that_are_not_of_it(site: Site, tmp_path:
     publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
     publishing.add(site.repo, [site.file("cats", 2, "mobilenet_int8")], site.keys, graph_files=[str(mobilenet)])
     before = site.contents()
-    with pytest.raises(MismatchError, match="the graph is of another backbone than patches that would stay active"):
+    with pytest.raises(MismatchError, match="the graph is of another backbone than what was changed on this device"):
         site.update()
     assert site.contents() == before
 

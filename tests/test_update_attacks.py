@@ -29,9 +29,13 @@ from sites import Site, patch_bytes
 from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.updates import clock, described, names
-from edgepatch.updates.host import ceremony, publishing
+from edgepatch.updates.host import ceremony, publishing, signing
 
 HELD_BACK = "Somebody may be holding back or changing files: the store is as it was. Try another network or --url."
+HELD_BACK_BY_A_KEY = (
+    "{url}/metadata/timestamp.json: is not signed by the keys that this device trusts (field signatures, got timestamp "
+    "was signed by 0/1 keys, expected enough signatures of the keys that the root names)"
+)
 
 
 @pytest.fixture
@@ -218,6 +222,33 @@ def test_a_clock_that_stands_at_1970(site: Site, refused: Any) -> None:
 
 
 # mix and match
+
+
+def test_a_root_of_the_future_is_not_kept_and_harms_nobody_once_it_is_replaced(site: Site) -> None:
+    """The machine that signs has no network, and a clock that is a year ahead."""
+    with at(clock.now() + datetime.timedelta(days=400)):
+        signing.renew(site.read(), "root", site.keys)
+    publishing.refresh(site.repo, site.keys)
+    with pytest.raises(EdgepatchError, match="this device's clock is wrong") as caught:
+        site.update()  # it cannot know that it is another's
+    assert caught.value.exit_code == 1
+    assert site.kept_documents()["root"] == 1
+    signing.renew(site.read(), "root", site.keys)
+    publishing.refresh(site.repo, site.keys)
+    site.publish("cats", version=3)
+    site.update()
+    assert site.versions() == {"cats": 3, "dogs": 2} and site.kept_documents()["root"] == 3
+
+
+def test_times_that_cannot_be_reckoned_with_are_times(site: Site, edgepatch: Any) -> None:
+    for text in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
+        timestamp = site.read().timestamp
+        assert timestamp
+        timestamp.signed.version += 1
+        timestamp.signed.unrecognized_fields[clock.ISSUED] = text
+        site.write("timestamp", timestamp.signed)
+        done = edgepatch(*site.call())
+        assert done.code in (0, 1) and "bug" not in done.err, text
 
 
 def test_mix_and_match_of_documents_of_two_times(site: Site, refused: Any) -> None:
@@ -549,6 +580,37 @@ def test_a_stolen_root_key_is_replaced_while_it_is_ours_too(site: Site, refused:
         "root "
         "was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
     )
+
+
+def test_a_root_that_was_seen_is_not_forgotten_when_the_rest_fails(site: Site, refused: Any, tmp_path: Path) -> None:
+    """The thief of a timestamp's key cannot hide afterwards that it was taken back."""
+    stolen, before = tmp_path / "stolen", site.old_copy()
+    shutil.copytree(site.keys, stolen)
+    ceremony.rotate(site.repo, "timestamp", site.keys)
+    site.server.tricks["timestamp.json"] = other((before / "metadata" / "timestamp.json").read_bytes())
+    refused(3, HELD_BACK_BY_A_KEY.format(url=site.url))
+    assert site.kept_documents()["root"] == 2
+    site.server.tricks.clear()
+    publishing.refresh(before, stolen)
+    site.server.folder = before
+    refused(3, HELD_BACK_BY_A_KEY.format(url=site.url))
+
+
+def test_a_root_given_at_every_call_does_not_bring_back_a_key_that_was_replaced(
+    site: Site, refused: Any, tmp_path: Path
+) -> None:
+    stolen, before = tmp_path / "stolen", site.old_copy()
+    shutil.copytree(site.keys, stolen)
+    ceremony.rotate(site.repo, "timestamp", site.keys)
+    site.update()
+    for _ in range(3):
+        publishing.refresh(before, stolen)
+    site.server.folder = before
+    contents = site.contents()
+    with pytest.raises(BadFileError, match="is not signed by the keys that this device trusts"):
+        site.update(url=site.url, root=site.root)
+    assert site.contents() == contents and site.kept_documents()["root"] == 2
+    refused(3, HELD_BACK_BY_A_KEY.format(url=site.url))
 
 
 def test_a_teams_stolen_key_is_replaced(site: Site) -> None:

@@ -288,12 +288,14 @@ def test_a_redirect_to_elsewhere(site: Site, cats: Published) -> None:
         "gopher://x",
         "http://[",
         "http://h:x/",
+        "/a b",
+        "/ä",
     ):
         site.server.tricks = {"2.root.json": status(302, Location=odd)}
         before = site.contents()
-        with pytest.raises(EdgepatchError):
+        with pytest.raises(EdgepatchError, match="is redirected to") as caught:
             site.update()
-        assert site.contents() == before
+        assert caught.value.exit_code == 1 and site.contents() == before
 
 
 # servers that take their time

@@ -75,7 +75,7 @@ def command(
     if todo.graph:
         lines.append(f"{todo.graph.name}: {kib(todo.graph.length)}, {verb} the graph")
     lines += [f"{each.task}: version {each.version}, {kib(each.length)}, {verb} installed" for each in todo.patches]
-    lines += [f"{task}: is published no more, {verb} removed" for task in todo.remove]
+    lines += [f"{task}: {why}, {verb} removed" for task, why in todo.remove.items()]
     lines += [f"{task}: {why}" for task, why in todo.kept.items()]
     lines += [f"refused: {refusal.error}" for refusal in todo.refused]
     if not todo.changes:

@@ -25,6 +25,11 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
+def is_ahead(time: datetime.datetime) -> bool:
+    """Whether it has not come yet, by this machine's clock."""
+    return now() + TOLERANCE < time
+
+
 def write(time: datetime.datetime) -> str:
     """As text: `2026-01-31T12:00:00Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

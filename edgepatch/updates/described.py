@@ -25,7 +25,8 @@ class Published:
         sha256, length: of its bytes.
         role: who signed it: `targets`, or a team.
         backbone_id: the backbone it is of.
-        task, version, kind: of a patch; of a graph empty, 0 and `graph`.
+        kind: of a patch; of a graph `graph`.
+        task, version: of a patch; of a graph empty and 0.
         format, precision: of a graph; of a patch empty.
     """
 
@@ -34,9 +35,9 @@ class Published:
     length: int
     role: str
     backbone_id: str
+    kind: str
     task: str = ""
     version: int = 0
-    kind: str = "graph"
     format: str = ""
     precision: str = ""
 
@@ -88,7 +89,11 @@ def read(path: str, length: Any, hashes: Any, custom: Any, role: str) -> Publish
     version: Any = 0
     limit = MAX_GRAPH_BYTES
     known = {name: value for name, value in texts.items() if value is not None}
-    if known.get("kind") == "graph":
+    if not known.get("kind"):
+        raise ValueError("it names no kind")
+    if known["kind"] == "graph":
+        if role != "targets":
+            raise ValueError("a team has no right to publish graphs")
         try:
             if path != names.graph_path(path.rpartition("/")[2]):
                 raise ValueError("its path is not under graphs/")

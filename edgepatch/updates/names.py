@@ -15,6 +15,7 @@ METADATA = "metadata"  # folder of the signed documents
 TARGETS = "targets"  # folder of what they vouch for
 PATCHES = "patches"
 GRAPHS = "graphs"
+MAX_METADATA = 4 * 1024 * 1024  # bytes of one signed document: a device holds some 40 times as much while it reads it
 ROLES = ("root", "targets", "snapshot", "timestamp")  # of The Update Framework; teams are called otherwise
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")

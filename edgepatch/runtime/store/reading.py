@@ -93,6 +93,11 @@ def is_whole(folder: Path, name: str, size: int) -> bool:
     return True
 
 
+def damaged(folder: Path, state: State) -> frozenset[str]:
+    """The names of a state's objects that are gone, or not what they were."""
+    return frozenset(name for name, size in state.objects.items() if not is_whole(folder, name, size))
+
+
 def load_file(path: Path) -> State:
     """The state in one file.
 

@@ -45,6 +45,10 @@ def same_place(url: str, location: str) -> str:
             expected=f"a file on {old.netloc}",
             mend="If the repository has moved there: edgepatch update STORE --url URL",
         )
+    try:
+        check(there)
+    except UsageError as error:
+        raise EdgepatchError("is redirected to what is no address", file=url, got=there[:200]) from error
     return there
 
 
@@ -77,11 +81,24 @@ def request(parts: urllib.parse.SplitResult, start: int, compressed: bool) -> tu
 
 
 def _proxy(parts: urllib.parse.SplitResult) -> urllib.parse.SplitResult | None:
-    """The proxy for an address, by the environment: `https_proxy`, `http_proxy`, `no_proxy`."""
+    """The proxy for an address, by the environment: `https_proxy`, `http_proxy`, `no_proxy`.
+
+    Raises:
+        UsageError: what is named there is none.
+    """
     named = urllib.request.getproxies().get(parts.scheme)
     if named is None or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return urllib.parse.urlsplit(named if "//" in named else f"//{named}")
+    try:
+        via = urllib.parse.urlsplit(named if "//" in named else f"//{named}")
+        valid = bool(via.hostname) and via.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError(
+            "is no address of a proxy", field=f"{parts.scheme}_proxy", got=named[:200], expected="HOST:PORT"
+        )
+    return via
 
 
 def _proxy_headers(via: urllib.parse.SplitResult) -> dict[str, str]:

@@ -13,8 +13,8 @@ import zlib
 from pathlib import Path
 
 from edgepatch.errors import BadFileError, EdgepatchError
+from edgepatch.updates import names
 from edgepatch.updates.described import Published
-from edgepatch.updates.device.limits import MAX_METADATA
 from edgepatch.updates.device.web import Answer, PassingError, StatusError, Web
 
 PART = ".part"
@@ -30,7 +30,7 @@ def document(web: Web, url: str, limit: int) -> bytes:
         BadFileError: it is longer than that.
         EdgepatchError: the server cannot be reached, fails again and again, or is too slow.
     """
-    limit = min(limit, MAX_METADATA)
+    limit = min(limit, names.MAX_METADATA)
     failures = 0
     while True:
         try:
@@ -39,6 +39,19 @@ def document(web: Web, url: str, limit: int) -> bytes:
         except PassingError as error:
             failures += 1
             _pause(web, error, failures)
+
+
+def part(folder: Path, wanted: Published) -> Path:
+    """The part file of what was signed."""
+    return folder / f"{wanted.sha256}{PART}"
+
+
+def size(path: Path) -> int:
+    """The bytes of a file; 0 of one that is not there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def file(web: Web, url: str, wanted: Published, folder: Path) -> Path:
@@ -53,10 +66,10 @@ def file(web: Web, url: str, wanted: Published, folder: Path) -> Path:
         StatusError: it has nothing.
         EdgepatchError: it cannot be reached, fails again and again or is too slow, or the disk is full.
     """
-    path = folder / f"{wanted.sha256}{PART}"
+    path = part(folder, wanted)
     try:
-        begun = _size(path) > 0  # in an earlier run: what is there may be anything
-        if _size(path) > wanted.length:
+        begun = size(path) > 0  # in an earlier run: what is there may be anything
+        if size(path) > wanted.length:
             path.unlink()
         while True:
             _fill(web, url, wanted, path)
@@ -79,13 +92,13 @@ def file(web: Web, url: str, wanted: Published, folder: Path) -> Path:
 
 def _fill(web: Web, url: str, wanted: Published, path: Path) -> None:
     """Fetch what a part file lacks of the length that was signed."""
-    failures, furthest = 0, _size(path)
-    while (have := _size(path)) < wanted.length:
+    failures, furthest = 0, size(path)
+    while (have := size(path)) < wanted.length:
         try:
             with web.get(url, wanted.length - have, start=have) as answer:
                 _append(answer, url, wanted, path, have)
-            if _size(path) <= furthest:  # all that the server has, and no more than before
-                raise _of_another_size(url, _size(path), wanted)
+            if size(path) <= furthest:  # all that the server has, and no more than before
+                raise _of_another_size(url, size(path), wanted)
             failures = 0
         except StatusError as error:
             if error.status != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -93,9 +106,9 @@ def _fill(web: Web, url: str, wanted: Published, path: Path) -> None:
             path.unlink(missing_ok=True)
             raise _of_another_size(url, have, wanted) from error
         except PassingError as error:
-            failures = failures + 1 if _size(path) <= furthest else 1
+            failures = failures + 1 if size(path) <= furthest else 1
             _pause(web, error, failures)
-        furthest = max(furthest, _size(path))
+        furthest = max(furthest, size(path))
 
 
 def _append(answer: Answer, url: str, wanted: Published, path: Path, have: int) -> None:
@@ -160,13 +173,6 @@ def _of_another_size(url: str, got: object, wanted: Published) -> BadFileError:
     return BadFileError(
         "is not the file that was signed", file=url, field="size", got=got, expected=wanted.length, mend=_UNCHANGED
     )
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _sha256(path: Path) -> str:

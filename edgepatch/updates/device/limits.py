@@ -7,8 +7,6 @@ import time
 
 from edgepatch.errors import EdgepatchError
 
-MAX_METADATA = 64 * 1024 * 1024  # bytes of one signed document, whatever a snapshot says of it
-
 
 @dataclasses.dataclass(frozen=True)
 class Limits:

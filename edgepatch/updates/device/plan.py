@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
-from edgepatch.runtime.store import State
+from edgepatch.runtime.store import State, Task, Version
 from edgepatch.updates import names
 from edgepatch.updates.described import Published
 from edgepatch.updates.device.settings import Delivered
@@ -21,7 +21,7 @@ class Plan:
     Attributes:
         graph: the one to be installed; None if the store has it.
         patches: to be installed.
-        remove: tasks that nobody publishes any more.
+        remove: tasks that are to go, with the reason.
         same: tasks that are there already.
         kept: tasks that are left as they are, with the reason.
         refused: what is offered and not taken.
@@ -29,7 +29,7 @@ class Plan:
 
     graph: Published | None
     patches: list[Published] = dataclasses.field(default_factory=list)
-    remove: list[str] = dataclasses.field(default_factory=list)
+    remove: dict[str, str] = dataclasses.field(default_factory=dict)
     same: list[Published] = dataclasses.field(default_factory=list)
     kept: dict[str, str] = dataclasses.field(default_factory=dict)
     refused: list[Refusal] = dataclasses.field(default_factory=list)
@@ -52,6 +52,8 @@ def make(
     tasks: Sequence[str] | None,
     asked: bool,
     graph: str | None,
+    graph_asked: bool,
+    damaged: Set[str],
 ) -> Plan:
     """Hold an offer against a store.
 
@@ -61,13 +63,18 @@ def make(
         tasks: those that are wanted; None: all.
         asked: whether they were named just now, and not remembered.
         graph: the name of the graph that is wanted; None: the only one, or the one most like the store's.
+        graph_asked: whether it was named just now; a remembered one that is published no more counts for nothing.
+        damaged: names of the store's objects that are gone or not what they were: they are fetched again.
 
     Raises:
         UsageError: a task or graph that was named is not published, or one of several graphs has to be.
+        MismatchError: the graph is of another backbone, and patches that were made on this device would stay.
         EdgepatchError: nothing is published that a store could begin with.
     """
-    chosen = _graph(offer, state, graph)
-    is_new = chosen is not None and (state is None or state.graph.sha256 != chosen.sha256)
+    chosen = _graph(offer, state, graph, graph_asked)
+    is_new = chosen is not None and (
+        state is None or state.graph.sha256 != chosen.sha256 or state.graph.name in damaged
+    )
     plan = Plan(chosen if is_new else None, refused=list(offer.refused))
     backbone_id = chosen.backbone_id if chosen else state.graph.backbone_id if state else ""
     offered = {each.task: each for each in offer.files.values() if not each.is_graph}
@@ -84,25 +91,60 @@ def make(
         if each.backbone_id != backbone_id:
             plan.refused.append(Refusal(task, each.role, _of_another_backbone(each, backbone_id)))
         else:
-            _weigh(plan, each, state, delivered.get(task))
+            known = state.tasks.get(task) if state else None
+            _weigh(plan, each, known, delivered.get(task), asked=asked, damaged=damaged)
     for task, row in delivered.items():
-        active = state.active.get(task) if state else None
-        if active and offer.is_gone(names.patch_path(task)):
-            if active.sha256 == row.sha256:
-                plan.remove.append(task)
-            else:
-                plan.kept[task] = "is published no more; the one here was changed on this device"
+        if task not in offered and state and task in state.active:
+            _miss(plan, task, state.active[task], row, gone=offer.is_gone(names.patch_path(task)))
     for task in tasks or ():
         if task not in offered and task not in plan.remove and task not in plan.kept:
             plan.kept[task] = "is wanted, and not published now"
+    leave_backbone(plan, state, delivered)
     return plan
 
 
-def _weigh(plan: Plan, each: Published, state: State | None, row: Delivered | None) -> None:
+def leave_backbone(plan: Plan, state: State | None, delivered: Mapping[str, Delivered]) -> None:
+    """Under a graph of another backbone: what updates brought, and what has nothing in its place, is to go.
+
+    Raises:
+        MismatchError: something else would stay: it was made on this device.
+    """
+    if plan.graph is None or state is None or plan.graph.backbone_id == state.graph.backbone_id:
+        return
+    staying = state.active.keys() - plan.remove.keys() - {each.task for each in plan.patches}
+    own = [task for task in sorted(staying) if not _is_delivered(state.active[task], delivered.get(task))]
+    if own:
+        raise MismatchError(
+            "the graph is of another backbone than what was changed on this device",
+            file=plan.graph.path,
+            field="backbone_id",
+            got=plan.graph.backbone_id,
+            expected=state.graph.backbone_id,
+            mend=f"Take it out, and make it anew on the new one: edgepatch store remove STORE {' '.join(own[:10])}",
+        )
+    plan.remove |= dict.fromkeys(sorted(staying), "is of the backbone before")
+
+
+def _is_delivered(active: Version, row: Delivered | None) -> bool:
+    return row is not None and active.sha256 == row.sha256
+
+
+def _miss(plan: Plan, task: str, active: Version, row: Delivered, *, gone: bool) -> None:
+    """What becomes of a task that updates brought and that is not offered."""
+    if not gone:
+        plan.kept[task] = "stays: whether it is still published cannot be known now"
+    elif _is_delivered(active, row):
+        plan.remove[task] = "is published no more"
+    else:
+        plan.kept[task] = "is published no more; the one here was changed on this device"
+
+
+def _weigh(
+    plan: Plan, each: Published, known: Task | None, row: Delivered | None, *, asked: bool, damaged: Set[str]
+) -> None:
     """Put a patch where it belongs. Versions of a task only grow."""
-    known = state.tasks.get(each.task) if state else None
     if known and known.active and known.active.sha256 == each.sha256:
-        plan.same.append(each)
+        (plan.patches if known.active.name in damaged else plan.same).append(each)
         return
     if row and each.version < row.version:
         error = BadFileError(
@@ -129,24 +171,29 @@ def _weigh(plan: Plan, each: Published, state: State | None, row: Delivered | No
     elif (each.version, each.sha256) == (known.newest.version, known.newest.sha256):
         if known.active:
             plan.kept[each.task] = f"was rolled back from version {each.version} on this device"
+        elif row and not asked:
+            plan.kept[each.task] = "was removed on this device; a newer version brings it back, or --task"
         else:
             plan.patches.append(each)
     else:
-        plan.kept[each.task] = f"version {known.newest.version} of this device is not older than {each.version}"
+        newest = known.newest.version
+        plan.kept[each.task] = f"was changed on this device: its version {newest} is not older than {each.version}"
 
 
-def _graph(offer: Offer, state: State | None, wanted: str | None) -> Published | None:
+def _graph(offer: Offer, state: State | None, wanted: str | None, asked: bool) -> Published | None:
     """The graph to have: the one that was named, the only one, or the one of the store's format and precision."""
     graphs = {each.name: each for each in offer.files.values() if each.is_graph}
-    if wanted is not None:
-        if wanted not in graphs:
-            raise UsageError(
-                "this graph is not published", field="--graph", got=wanted, expected=", ".join(graphs) or "none"
-            )
+    if wanted in graphs:
         return graphs[wanted]
+    if asked:
+        raise UsageError(
+            "this graph is not published", field="--graph", got=wanted, expected=", ".join(graphs) or "none"
+        )
     if not graphs:
         if state is None:
-            raise EdgepatchError("no graph is published yet", mend="edgepatch publish add REPO --graph FILE")
+            raise EdgepatchError(
+                "no graph is published yet", mend="The publisher has to: edgepatch publish add SITE --graph FILE"
+            )
         return None
     likely = list(graphs.values())
     if state and len(likely) > 1:
@@ -178,7 +225,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return {
         "graph": plan.graph.to_json() if plan.graph else None,
         "patches": [each.to_json() for each in plan.patches],
-        "removed": plan.remove,
+        "removed": list(plan.remove),
         "same": [each.task for each in plan.same],
         "kept": plan.kept,
         "refused": [each.to_json() for each in plan.refused],

@@ -15,12 +15,13 @@ _EXPIRED = re.compile(r"([\w-]+)(\.json)? is expired")
 _MIRROR = "Somebody may be holding back or changing files: the store is as it was. Try another network or --url."
 
 
-def explain(error: Exception, url: str, documents: Iterable[bytes]) -> EdgepatchError:
+def explain(error: Exception, url: str, documents: Iterable[bytes], team: str | None = None) -> EdgepatchError:
     """The error of ours for one of python-tuf's.
 
     Args:
         url: of the document that was fetched last.
         documents: those at hand, to find the date of expiry in: the one fetched last first.
+        team: whose list it is; None of the repository's own documents.
     """
     from tuf.api import exceptions as tuf
 
@@ -28,6 +29,15 @@ def explain(error: Exception, url: str, documents: Iterable[bytes]) -> Edgepatch
     if isinstance(error, tuf.ExpiredMetadataError):
         found = _EXPIRED.search(text)
         return _expired(found[1] if found else "", url, documents)
+    if isinstance(error, tuf.UnsignedMetadataError) and team is not None:
+        return BadFileError(
+            "is not signed by the team's key",
+            file=url,
+            field="signatures",
+            got=text,
+            expected=f"the key of {team} that targets names",
+            mend=f"If that was replaced, the team publishes again with the new one. Of {team} all stays as it is here.",
+        )
     if isinstance(error, tuf.UnsignedMetadataError):
         return BadFileError(
             "is not signed by the keys that this device trusts",

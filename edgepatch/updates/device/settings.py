@@ -82,7 +82,8 @@ def read(store: Path) -> Settings | None:
             file=path,
             got=str(error)[:80],
             expected="what edgepatch update wrote",
-            mend="Name the repository again: edgepatch update STORE --url URL --root ROOT.json",
+            mend="Name the repository again: edgepatch update STORE --url URL --root ROOT.json; and --task, if not all "
+            "tasks are wanted",
         ) from error
 
 

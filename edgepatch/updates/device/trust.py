@@ -1,16 +1,19 @@
 """What a repository offers, as far as its signatures go: python-tuf's client over our own connection.
 
 python-tuf checks signatures, versions and dates, in the order that The Update Framework lays down. It works on a copy
-of the documents kept from before; what it verified is put back file by file, each written whole and synced. It has no
-call that lists a repository, so names are taken from the lists it has just verified, and what is believed of a name is
-its answer to that name alone.
+of the documents kept from before; what it verified is put back file by file, each written whole and synced, whatever
+fails later: what has been seen must not be forgotten (The Update Framework 1.0.34, 5.3.8 and 5.4.5). It has no call
+that lists a repository, so names are taken from the lists it has just verified, and what is believed of a name is its
+answer to that name alone.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import datetime
+import shutil
 import tempfile
 import urllib.parse
 from collections.abc import Iterator
@@ -22,13 +25,17 @@ from edgepatch.errors import BadFileError, EdgepatchError, require
 from edgepatch.updates import clock, described, names
 from edgepatch.updates.described import Published
 from edgepatch.updates.device import download, refusals
-from edgepatch.updates.device.limits import MAX_METADATA
 from edgepatch.updates.device.web import StatusError, Web
 
 if TYPE_CHECKING:
     from tuf.ngclient import Updater
 
-MAX_FILES = 100_000  # that a repository may list
+WORK = "work"  # beside the folder of documents: python-tuf's copy of them
+MAX_REFUSED = 100  # of a role's that are told one by one
+
+
+class AbsentError(EdgepatchError):
+    """The server does not have a document that it should have."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +63,26 @@ class Offer:
     Attributes:
         files: by path.
         refused: what it lists and has no right to, or what no device takes.
-        unknown: teams whose lists could not be verified: of their tasks nothing is known.
+        unreadable: paths that are listed in a way that this device does not understand.
+        unknown: teams whose lists are not there or could not be verified: of their tasks nothing is known.
         issued: when the timestamp was signed.
     """
 
     files: dict[str, Published] = dataclasses.field(default_factory=dict)
     refused: list[Refusal] = dataclasses.field(default_factory=list)
+    unreadable: set[str] = dataclasses.field(default_factory=set)
     unknown: set[str] = dataclasses.field(default_factory=set)
     issued: datetime.datetime | None = None
     _teams: Any = None  # python-tuf's Targets, which knows the patterns
+    _counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # of refusals by role
+
+    def refuse(self, name: str, role: str, error: EdgepatchError) -> None:
+        """Leave something out; of the many that a stolen key may sign, the first ones are told."""
+        self._counts[role] += 1
+        if self._counts[role] <= MAX_REFUSED:
+            self.refused.append(Refusal(name, role, error))
+        elif self._counts[role] == MAX_REFUSED + 1:
+            self.refused.append(Refusal(role, role, BadFileError("lists more that cannot be taken", field=role)))
 
     def signer(self, path: str) -> str | None:
         """The team that signs for a path which `targets` does not list, if there is one."""
@@ -73,7 +91,8 @@ class Offer:
 
     def is_gone(self, path: str) -> bool:
         """Whether nobody signs for a path any more; not so if that cannot be known."""
-        return path not in self.files and self.signer(path) not in self.unknown
+        listed = path in self.files or path in self.unreadable
+        return not listed and self.signer(path) not in self.unknown
 
 
 def look(web: Web, url: str, folder: Path, root: bytes, root_file: object, *, keep: bool) -> Offer:
@@ -95,89 +114,131 @@ def look(web: Web, url: str, folder: Path, root: bytes, root_file: object, *, ke
     from tuf.ngclient import Updater, UpdaterConfig
 
     base = f"{url.rstrip('/')}/{names.METADATA}/"
-    with tempfile.TemporaryDirectory(prefix="edgepatch-") as made:
-        work = Path(made)
-        for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-            (work / path.name).write_bytes(files.read(path, limit=MAX_METADATA))
-        (work / "root.json").unlink(missing_ok=True)  # python-tuf makes a link of that name
-        fetcher = _fetcher(web)
-        with _refusing(web, fetcher, work):
-            try:
-                updater = Updater(made, base, fetcher=fetcher, config=UpdaterConfig(), bootstrap=root)
-            except RepositoryError as error:
-                raise BadFileError(
-                    "is no root of a repository", file=root_file, got=str(error)[:200], expected="metadata/1.root.json"
-                ) from error
-            _refuse_clock(_issued(root), "the root")
+    fetcher = _fetcher(web)
+    with _copy(folder, beside=keep) as work, _refusing(web, fetcher, work):
+        try:
+            updater = Updater(str(work), base, fetcher=fetcher, config=UpdaterConfig(), bootstrap=root)
+        except RepositoryError as error:
+            raise BadFileError(
+                "is no root of a repository", file=root_file, got=str(error)[:200], expected="metadata/1.root.json"
+            ) from error
+        try:
             updater.refresh()
-        offer = Offer(issued=_issued((work / "timestamp.json").read_bytes()))
-        _refuse_clock(offer.issued, "the timestamp")
-        _list(updater, work, offer, web, fetcher)
-        if keep:
-            for path in sorted(work.glob("*.json")):
-                data = path.read_bytes()
-                place = folder / path.name
-                if not place.exists() or place.read_bytes() != data:
-                    files.write(place, data)
-        return offer
+            offer = Offer(issued=_issued(work / "timestamp.json"))
+            for issued, what in ((_issued(work / "root.json"), "the root"), (offer.issued, "the timestamp")):
+                if issued is not None and clock.is_ahead(issued):
+                    raise refusals.wrong_clock(issued, what)
+            _list(updater, work, offer, web, fetcher)
+        finally:
+            times = [_issued(work / name) for name in ("root.json", "timestamp.json")]
+            if keep and not any(time is not None and clock.is_ahead(time) for time in times):
+                _keep(work, folder)
+    return offer
+
+
+@contextlib.contextmanager
+def _copy(folder: Path, *, beside: bool) -> Iterator[Path]:
+    """A copy of the documents that were kept, in a folder that is gone afterwards: beside them, or a temporary one."""
+    with contextlib.ExitStack() as stack:
+        with _writing():
+            if beside:
+                work = folder.parent / WORK
+                shutil.rmtree(work, ignore_errors=True)  # of an update that was killed
+                work.mkdir(parents=True)
+                stack.callback(shutil.rmtree, work, ignore_errors=True)
+            else:
+                work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepatch-")))
+            for path in _documents(folder):
+                place = work / path.relative_to(folder)
+                place.parent.mkdir(exist_ok=True)
+                place.write_bytes(files.read(path, limit=names.MAX_METADATA))
+            (work / "root.json").unlink(missing_ok=True)  # python-tuf makes a link of that name
+        yield work
+
+
+def _keep(work: Path, folder: Path) -> None:
+    """Put what was verified where the next update begins. Roots that led here, too: one that was given by hand and is
+    older than they are is led on by them, whatever the server shows."""
+    for path in _documents(work):
+        data, place = path.read_bytes(), folder / path.relative_to(work)
+        if not place.exists() or place.read_bytes() != data:
+            files.write(place, data)
+
+
+def _documents(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.json"), *folder.glob("root_history/*.json")])
 
 
 def _list(updater: Updater, work: Path, offer: Offer, web: Web, fetcher: Any) -> None:
-    targets: Any = _signed((work / "targets.json").read_bytes())
-    listed = _signed((work / "snapshot.json").read_bytes()).meta
+    """What `targets` lists, and each team in the tasks that are its own."""
+    targets: Any = _signed(work / "targets.json")
+    listed = _signed(work / "snapshot.json").meta
     offer._teams = targets
     for path, target in targets.targets.items():
         _take(offer, path, target, "targets")
     roles = (targets.delegations.roles or {}) if targets.delegations else {}
     for team, role in roles.items():
-        if f"{team}.json" not in listed:  # it has not signed anything yet
+        if f"{team}.json" not in listed:  # it has not signed anything yet, or not since its key was replaced
+            offer.unknown.add(team)
             continue
         try:
-            with _refusing(web, fetcher, work):
-                for pattern in role.paths or []:
-                    updater.get_targetinfo(pattern.replace("*", "").replace("?", "x"))  # fetches the team's list
-                cached = work / f"{urllib.parse.quote(team, '')}.json"
-                own: Any = _signed(cached.read_bytes()).targets if cached.exists() else {}
-                for path in own:
-                    if path in targets.targets:
-                        continue
-                    target = updater.get_targetinfo(path) if offer.signer(path) == team else None
-                    if target is None:
-                        error = BadFileError(
-                            "is listed by a team that may not sign for it",
-                            file=web.url,
-                            field=team,
-                            got=path[:200],
-                            expected=" or ".join(names.pattern_text(each) for each in role.paths or [])[:200],
-                            mend="The team's key may be in other hands. Nothing of this was taken.",
-                        )
-                        offer.refused.append(Refusal(path[:200], team, error))
-                    else:
-                        _take(offer, path, target, team)
-        except BadFileError as error:  # of this team's list; the others' are none the worse for it
+            with _refusing(web, fetcher, work, team):
+                foreign = _list_team(updater, work, offer, team, role)
+        except (BadFileError, AbsentError) as error:  # of this team's list; the others' are none the worse for it
             offer.unknown.add(team)
-            offer.refused.append(Refusal(team, team, error))
+            offer.refuse(team, team, error)
+            continue
+        if foreign:
+            offer.refuse(foreign[0][:200], team, _beyond(foreign, web.url, team, role))
+
+
+def _list_team(updater: Updater, work: Path, offer: Offer, team: str, role: Any) -> list[str]:
+    """Take what a team lists and may; the paths that it may not."""
+    for pattern in role.paths or []:
+        updater.get_targetinfo(pattern.replace("*", "~"))  # fetches the team's list; no path of a file has a bare ~
+    cached = work / f"{urllib.parse.quote(team, '')}.json"
+    foreign = []
+    for path in _signed(cached).targets if cached.exists() else ():
+        if path in offer._teams.targets:
+            continue
+        target = updater.get_targetinfo(path) if offer.signer(path) == team else None
+        if target is None:
+            foreign.append(path)
+        else:
+            _take(offer, path, target, team)
+    return foreign
+
+
+def _beyond(foreign: list[str], url: str, team: str, role: Any) -> BadFileError:
+    return BadFileError(
+        "is listed by a team that may not sign for it",
+        file=url,
+        field=team,
+        got=foreign[0][:200] + (f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""),
+        expected=" or ".join(names.pattern_text(each) for each in role.paths or [])[:200],
+        mend="The team's key may be in other hands. Nothing of this was taken.",
+    )
 
 
 def _take(offer: Offer, path: str, target: Any, role: str) -> None:
-    if len(offer.files) + len(offer.refused) > MAX_FILES:
-        raise BadFileError("lists too many files", field=role, expected=f"at most {MAX_FILES}")
     try:
         offer.files[path] = described.read(path, target.length, target.hashes, target.custom, role)
     except ValueError as error:
         problem = BadFileError(f"is listed in a way that cannot be taken: {error}", file=path[:200], field=role)
-        offer.refused.append(Refusal(path[:200], role, problem))
+        offer.unreadable.add(path)
+        offer.refuse(path[:200], role, problem)
 
 
 @contextlib.contextmanager
-def _refusing(web: Web, fetcher: Any, work: Path) -> Iterator[None]:
-    """python-tuf's errors as ours."""
+def _refusing(web: Web, fetcher: Any, work: Path, team: str | None = None) -> Iterator[None]:
+    """python-tuf's errors as ours; `team`: whose list is being fetched."""
     from tuf.api import exceptions as tuf
 
     try:
-        yield
+        with _writing():
+            yield
     except tuf.DownloadHTTPError as error:
-        raise EdgepatchError(
+        raise AbsentError(
             f"the server answers {error.status_code}",
             file=web.url,
             mend="Is this the repository's address, and was all of it uploaded, metadata/timestamp.json last? "
@@ -185,24 +246,25 @@ def _refusing(web: Web, fetcher: Any, work: Path) -> Iterator[None]:
         ) from error
     except (tuf.RepositoryError, tuf.DownloadError) as error:
         at_hand = [fetcher.last, *(path.read_bytes() for path in work.glob("*.json") if path.is_file())]
-        raise refusals.explain(error, web.url, at_hand) from error
+        raise refusals.explain(error, web.url, at_hand, team) from error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise EdgepatchError(f"cannot be written: {error.strerror}", file=error.filename) from error
+        raise EdgepatchError(f"cannot be written: {error.strerror or error}", file=error.filename) from error
 
 
-def _refuse_clock(issued: datetime.datetime | None, what: str) -> None:
-    if issued is not None and clock.now() < issued - clock.TOLERANCE:
-        raise refusals.wrong_clock(issued, what)
+def _issued(path: Path) -> datetime.datetime | None:
+    return clock.read(_signed(path).unrecognized_fields.get(clock.ISSUED)) if path.exists() else None
 
 
-def _issued(data: bytes) -> datetime.datetime | None:
-    return clock.read(_signed(data).unrecognized_fields.get(clock.ISSUED))
-
-
-def _signed(data: bytes) -> Any:
+def _signed(path: Path) -> Any:
     from tuf.api.metadata import Metadata
 
-    return Metadata.from_bytes(data).signed
+    return Metadata.from_bytes(path.read_bytes()).signed
 
 
 def _fetcher(web: Web) -> Any:

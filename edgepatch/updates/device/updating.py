@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageE
 from edgepatch.progress import Quiet, Reporter
 from edgepatch.runtime import fitting, graph_file, heads
 from edgepatch.runtime.graph_file import Graph
-from edgepatch.runtime.store import State, Store, lock
+from edgepatch.runtime.store import State, Store, disk, lock, reading
 from edgepatch.updates import clock, names
 from edgepatch.updates.described import Published
 from edgepatch.updates.device import addresses, download, plan, refusals, settings, trust
@@ -87,8 +87,7 @@ def update(
     trusted, trusted_file = _root(own, root)
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            with _writing(own):
-                (own / settings.PARTS).mkdir(parents=True, exist_ok=True)
+            _make(own / settings.PARTS)
             stack.enter_context(lock.held(own, LOCK_WAIT))
             known = _known(folder, url, root)  # as another update may have left it meanwhile
             trusted, trusted_file = _root(own, root)
@@ -97,17 +96,28 @@ def update(
         web = stack.enter_context(Web(limits or Limits()))
         offer = trust.look(web, known.url, own / settings.METADATA, trusted, trusted_file, keep=not dry_run)
         now = _state(folder)
-        todo = plan.make(offer, now, known.delivered, tasks=wanted, asked=bool(tasks), graph=known.graph)
+        todo = plan.make(
+            offer,
+            now,
+            known.delivered,
+            tasks=wanted,
+            asked=bool(tasks),
+            graph=known.graph,
+            graph_asked=graph is not None,
+            damaged=reading.damaged(folder, now) if now else frozenset(),
+        )
         if dry_run:
             return Report(todo, dry_run)
         known = dataclasses.replace(known, seen=offer.issued or known.seen)
         settings.write(folder, known)  # the root and the address have proved right
+        _tidy(own, keep=todo.files)
         if todo.changes:
             parts = _fetch(web, known.url, todo, own / settings.PARTS, reporter or Quiet())
-            _screen(todo, parts, folder, now)
-            _install(folder, now, todo, parts, engine)
+            _screen(todo, parts, folder)
+            _install(folder, now, todo, parts, known.delivered, engine)
         settings.write(folder, dataclasses.replace(known, delivered=_delivered(known, todo)))
-        _tidy(folder, own / settings.PARTS, todo)
+        _tidy(own)
+        _collect(folder, todo)
         return Report(todo, dry_run)
 
 
@@ -130,7 +140,7 @@ def _known(folder: Path, url: str | None, root: str | Path | None) -> Settings:
                 mend=f"edgepatch update {folder} --url URL --root ROOT.json",
             )
         return Settings(url)
-    if found.seen and clock.now() < found.seen - clock.TOLERANCE:
+    if found.seen and clock.is_ahead(found.seen):
         raise refusals.wrong_clock(found.seen, "what this device has seen")
     return dataclasses.replace(found, url=url or found.url)
 
@@ -154,7 +164,7 @@ def _state(folder: Path) -> State | None:
     Raises:
         BadFileError: the store is damaged.
     """
-    if not any((folder / name).exists() for name in ("state.json", "state.previous.json")):
+    if not any((folder / name).exists() for name in (disk.STATE, disk.PREVIOUS)):
         return None
     return Store.open(folder).state
 
@@ -170,7 +180,7 @@ def _fetch(web: Web, url: str, todo: Plan, parts: Path, reporter: Reporter) -> d
 
 def _refuse_full(todo: Plan, parts: Path) -> None:
     """Find out before the download, not after it, that a disk is too small: files lie there twice for a moment."""
-    needed = 2 * sum(each.length for each in todo.files)
+    needed = sum(2 * each.length - download.size(download.part(parts, each)) for each in todo.files)
     free = shutil.disk_usage(parts).free
     if free < needed:
         raise EdgepatchError(
@@ -178,7 +188,7 @@ def _refuse_full(todo: Plan, parts: Path) -> None:
         )
 
 
-def _screen(todo: Plan, parts: dict[str, Path], folder: Path, now: State | None) -> None:
+def _screen(todo: Plan, parts: dict[str, Path], folder: Path) -> None:
     """Refuse patches that are not what was signed for or do not fit the graph: each alone, and not the others."""
     graph = graph_file.read(parts[todo.graph.path] if todo.graph else Store.open(folder).graph)
     for each in list(todo.patches):
@@ -204,9 +214,17 @@ def _check(each: Published, path: Path, graph: Graph) -> None:
     heads.of(patch, fitting.fit(graph, patch, each.path).values, each.path)
 
 
-def _install(folder: Path, now: State | None, todo: Plan, parts: dict[str, Path], engine: str | None) -> None:
+def _install(
+    folder: Path,
+    now: State | None,
+    todo: Plan,
+    parts: dict[str, Path],
+    delivered: Mapping[str, Delivered],
+    engine: str | None,
+) -> None:
     """One step of the store. If a team's patch does not answer on this device, it goes on without that team's."""
     while todo.changes:
+        plan.leave_backbone(todo, now, delivered)  # what was refused since leaves its older version behind
         try:
             _change(folder, now, todo, parts, engine)
             return
@@ -220,11 +238,8 @@ def _install(folder: Path, now: State | None, todo: Plan, parts: dict[str, Path]
 
 
 def _change(folder: Path, now: State | None, todo: Plan, parts: dict[str, Path], engine: str | None) -> None:
-    if now is None:
-        assert todo.graph is not None
-        Store.create(folder, parts[todo.graph.path], *(parts[each.path] for each in todo.patches), engine=engine)
-        return
-    with Store.open(folder).change(engine=engine) as change:
+    store = Store.creation(folder, engine=engine) if now is None else Store.open(folder).change(engine=engine)
+    with store as change:
         if todo.graph:
             change.graph(parts[todo.graph.path], sha256=todo.graph.sha256)
         for each in todo.patches:
@@ -240,23 +255,32 @@ def _culprit(error: EdgepatchError, todo: Plan, parts: dict[str, Path]) -> Publi
 
 
 def _delivered(known: Settings, todo: Plan) -> dict[str, Delivered]:
-    new = {each.task: Delivered(each.version, each.sha256) for each in [*todo.same, *todo.patches]}
-    return {**known.delivered, **new}
+    """What updates have brought; what one took away may come back as it was, and what the user took away may not."""
+    kept = {task: row for task, row in known.delivered.items() if task not in todo.remove}
+    return kept | {each.task: Delivered(each.version, each.sha256) for each in [*todo.same, *todo.patches]}
 
 
-def _tidy(folder: Path, parts: Path, todo: Plan) -> None:
-    """Part files have become objects, and replaced objects are of no use. What fails here, the next update does."""
-    with contextlib.suppress(OSError):
-        for path in parts.glob(f"*{download.PART}"):
-            path.unlink()
-    if todo.changes:
-        with contextlib.suppress(EdgepatchError):
-            Store.open(folder).collect()
+def _tidy(own: Path, keep: Sequence[Published] = ()) -> None:
+    """Remove part files, but those of `keep`, and what writers that were killed left. What fails, the next one does."""
+    parts = own / settings.PARTS
+    wanted = {download.part(parts, each) for each in keep}
+    left = [*parts.glob(f"*{download.PART}"), *own.glob(".*.part"), *(own / settings.METADATA).rglob(".*.part")]
+    for path in left:
+        if path not in wanted:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _collect(folder: Path, todo: Plan) -> None:
+    """Replaced objects are of no use; a damaged state.json is written anew."""
+    with contextlib.suppress(EdgepatchError):
+        store = Store.open(folder)
+        if todo.changes or store.warning:
+            store.collect()
+
+
+def _make(folder: Path) -> None:
     try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EdgepatchError(f"cannot be written: {error.strerror}", file=path) from error
+        raise EdgepatchError(f"cannot be written: {error.strerror}", file=folder) from error

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
     from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-MAX_METADATA = 64 * 1024 * 1024
 _NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.([a-z0-9_-]+)\.json")
 
 
@@ -164,7 +163,7 @@ class Repository:
 
     def bytes_of(self, role: str) -> bytes:
         """The newest document of a role, as it is hosted."""
-        return files.read(self._file(role), limit=MAX_METADATA)
+        return files.read(self._file(role), limit=names.MAX_METADATA)
 
     def _file(self, role: str) -> Path:
         if role == "timestamp":
@@ -269,7 +268,7 @@ def _signed_by(delegators: list[Any], role: str, kind: Any, file: Path) -> Any:
     from tuf.api.serialization import DeserializationError
 
     try:
-        found: Any = Metadata.from_bytes(files.read(file, limit=MAX_METADATA))
+        found: Any = Metadata.from_bytes(files.read(file, limit=names.MAX_METADATA))
         if found.signed.type != kind.type:
             return None
         for delegator in delegators:
