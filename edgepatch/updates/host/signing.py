@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch.errors import BadFileError
-from edgepatch.updates import clock, names
-from edgepatch.updates.host import keys
+from edgepatch.errors import BadFileError, printable
+from edgepatch.updates import clock
+from edgepatch.updates.host import documents, keys
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ def renewed(
 
     Raises:
         UsageError: keys are missing.
+        BadFileError: the list that is here is older than the one that was published.
     """
     signers = keys.find(folder, role, *repository.keys(role))
+    if role != "root":
+        _refuse_old(repository, role)
     old: Any = repository.root if role == "root" else repository.role(role)
     document = copy.deepcopy(old.signed)
     change(document)
@@ -116,14 +119,30 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
 
 
 def reminders(repository: Repository) -> list[str]:
-    """Sentences on documents that expire within a month and that cron cannot sign."""
-    documents = {"root": repository.root, "targets": repository.targets, **repository.teams}
-    return [
+    """Sentences on documents that expire within a month and that cron cannot sign, and on what devices refuse."""
+    signed = {"root": repository.root, "targets": repository.targets, **repository.teams}
+    expiring = [
         f"{role} expires on {clock.write(document.signed.expires)}: "
         f"edgepatch publish refresh {repository.path} {role}, where its key is"
-        for role, document in documents.items()
+        for role, document in signed.items()
         if document and document.signed.expires - clock.now() < min(REMINDER, _half(repository, role))
     ]
+    lost = [
+        f"{role}: {documents.place(repository.path, role, newer)} is missing, which devices ask for: put it back"
+        for role in repository.teams
+        if (newer := _newer(repository, role))
+    ]
+    return [*expiring, *lost, *(text for role in ["targets", *repository.teams] for text in _refused(repository, role))]
+
+
+def _refused(repository: Repository, role: str) -> list[str]:
+    """One sentence on all of a role's entries that devices refuse: there may be thousands."""
+    reasons = {path: each for path, each in repository.listed(role).items() if isinstance(each, str)}
+    if not reasons:
+        return []
+    path, reason = next(iter(reasons.items()))
+    more = f", and of {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return [printable(f"{role}: devices refuse its word on {path[:120]}{more}: {reason}")]
 
 
 def _meta(repository: Repository) -> dict[str, MetaFile]:
@@ -132,18 +151,30 @@ def _meta(repository: Repository) -> dict[str, MetaFile]:
     for role, document in [("targets", repository.targets), *repository.teams.items()]:
         if document is None:
             continue
-        name, version = f"{role}.json", document.signed.version
-        if name in meta and meta[name].version > version:
-            raise BadFileError(
-                "is older than what was published",
-                file=repository.path / names.METADATA / f"{version}.{role}.json",
-                field="version",
-                got=version,
-                expected=f"{meta[name].version} or more",
-                mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
-            )
-        meta[name] = _described(version, repository.bytes_of(role))
+        if role == "targets":
+            _refuse_old(repository, role)
+        if not _newer(repository, role):  # a team that lost its list is to stop nobody else
+            meta[f"{role}.json"] = _described(document.signed.version, repository.bytes_of(role))
     return meta
+
+
+def _newer(repository: Repository, role: str) -> int:
+    """The version of a list that the snapshot names, if the one that is here is older; else 0."""
+    document = repository.targets if role == "targets" else repository.teams[role]
+    named = repository.snapshot.signed.meta.get(f"{role}.json") if repository.snapshot else None
+    return named.version if document and named and named.version > document.signed.version else 0
+
+
+def _refuse_old(repository: Repository, role: str) -> None:
+    if newer := _newer(repository, role):
+        raise BadFileError(
+            "is older than what was published",
+            file=repository.file(role),
+            field="version",
+            got=repository.role(role).signed.version,
+            expected=f"{newer} or more",
+            mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
+        )
 
 
 def _described(version: int, data: bytes) -> MetaFile:
