@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from sites import Site, golden_graph
 
 from edgepatch import files
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
-from edgepatch.updates import names
+from edgepatch.updates import clock, names
 from edgepatch.updates.host import ceremony, documents, keys, publishing, repository, signing, versions
 
 BIRD = "patches/bird-a.epatch"
@@ -112,6 +113,7 @@ def test_thousands_of_foreign_entries_are_one_sentence(aviary: Site) -> None:
     "newest", [5, [], "a", {"patches/cats.epatch": 2**52}, {"patches/cats.epatch": "a"}, {BIRD: 2**53}, {BIRD: -1}]
 )
 def test_a_team_sets_no_versions_for_others(aviary: Site, newest: Any) -> None:
+    aviary.team("birders", "bird*", "c*")  # of these, `targets` signs for cats
     sign_alone(aviary, lambda targets: targets.unrecognized_fields.update({versions.NEWEST: newest}))
     aviary.publish("cats", version=2)
     aviary.publish("bird-a", version=2, team="birders")
@@ -338,6 +340,22 @@ def test_a_gap_in_the_roots_is_noticed(site: Site, edgepatch: Any, missing: int)
     (site.repo / "metadata" / f"{missing}.root.json").unlink()
     done = edgepatch("publish", "refresh", site.repo, "--keys", site.keys)
     assert done.code == 3 and f"{missing}.root.json: is missing, and devices go from each root to the next" in done.err
+
+
+def test_a_root_signed_by_a_clock_that_was_ahead_is_said(
+    site: Site, edgepatch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.publish("cats")
+    with monkeypatch.context() as patched:
+        ahead = clock.now() + datetime.timedelta(days=400)
+        patched.setattr(clock, "now", lambda: ahead)
+        publishing.refresh(site.repo, site.keys, ["root"])
+    done = edgepatch("publish", "refresh", site.repo, "--keys", site.keys)
+    assert done.code == 0 and f"root was signed on {clock.write(ahead)}, and by this machine's clock" in done.out
+    done = edgepatch("publish", "refresh", site.repo, "root", "--keys", site.keys)
+    assert done.code == 0 and "root was signed" not in done.out
+    site.update()
+    assert site.versions() == {"cats": 1}
 
 
 # the plug

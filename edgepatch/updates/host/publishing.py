@@ -117,8 +117,8 @@ def remove(
         def forget(targets: Targets) -> None:
             for place in named:
                 del targets.targets[place]
-            gone = {place: published[place].version for place in named if place in published}
-            versions.keep(targets, {**versions.newest(targets), **{k: v for k, v in gone.items() if v}})
+            mine = [each for each in published.values() if each.path in named and each.role == role and each.version]
+            versions.keep(targets, {**versions.newest(targets), **{each.path: each.version for each in mine}})
 
         signing.renew(found, role, folder, forget)
         return Done(found, removed=list(named), pending=signing.refresh(found, folder))

@@ -142,6 +142,28 @@ class Repository:
         """Where a published file lies in the folder."""
         return self.path / names.TARGETS / each.hosted_path
 
+    def newer(self, role: str) -> int:
+        """The version of a list that the snapshot names, if the one that is here is older; else 0."""
+        document = self.targets if role == "targets" else self.teams[role]
+        named = self.snapshot.signed.meta.get(f"{role}.json") if self.snapshot else None
+        return named.version if document and named and named.version > document.signed.version else 0
+
+    def refuse_old(self, role: str) -> None:
+        """Refuse to sign over an old copy that was put back.
+
+        Raises:
+            BadFileError: a newer list was published.
+        """
+        if newer := self.newer(role):
+            raise BadFileError(
+                "is older than what was published",
+                file=self.file(role),
+                field="version",
+                got=self.role(role).signed.version,
+                expected=f"{newer} or more",
+                mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
+            )
+
     def next_version(self, role: str) -> int:
         """One more than any version of a role's document that a device may have seen, and no file's number yet."""
         document = getattr(self, role) if role in names.ROLES else self.teams.get(role)
@@ -234,11 +256,14 @@ def opened(path: str | os.PathLike[str], folder: Path) -> Iterator[Repository]:
     """The repository in a folder, to be changed with the keys in another one.
 
     Raises:
-        UsageError, BadFileError, MissingPackageError: as `keys.refuse_inside`, `locked` and `read`.
+        UsageError, MissingPackageError: as `keys.refuse_inside`, `locked` and `read`.
+        BadFileError: as `read`, or `targets` is older than what was published.
     """
     keys.refuse_inside(folder, Path(path))
     with locked(path):
-        yield read(path)
+        found = read(path)
+        found.refuse_old("targets")
+        yield found
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch.errors import BadFileError, printable
+from edgepatch.errors import printable
 from edgepatch.updates import clock
 from edgepatch.updates.host import documents, keys
 from edgepatch.updates.host.repository import Repository
@@ -58,7 +58,7 @@ def renewed(
     """
     signers = keys.find(folder, role, *repository.keys(role))
     if role != "root":
-        _refuse_old(repository, role)
+        repository.refuse_old(role)
     old: Any = repository.root if role == "root" else repository.role(role)
     document = copy.deepcopy(old.signed)
     change(document)
@@ -85,9 +85,6 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
     Returns:
         The roles that could not be signed, because their keys are elsewhere: until `edgepatch publish refresh` has been
         run there, devices see the state of before.
-
-    Raises:
-        BadFileError: a document is older than what was published, as after an old copy was put back.
     """
     from tuf.api.metadata import Snapshot, Timestamp
 
@@ -119,7 +116,7 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
 
 
 def reminders(repository: Repository) -> list[str]:
-    """Sentences on documents that expire within a month and that cron cannot sign, and on what devices refuse."""
+    """Sentences on what cron cannot mend: what expires within a month, is lost, or is refused by devices."""
     signed = {"root": repository.root, "targets": repository.targets, **repository.teams}
     expiring = [
         f"{role} expires on {clock.write(document.signed.expires)}: "
@@ -127,10 +124,17 @@ def reminders(repository: Repository) -> list[str]:
         for role, document in signed.items()
         if document and document.signed.expires - clock.now() < min(REMINDER, _half(repository, role))
     ]
+    issued = clock.read(repository.root.signed.unrecognized_fields.get(clock.ISSUED))
+    if issued and issued > clock.now() + clock.TOLERANCE:
+        expiring.append(
+            f"root was signed on {clock.write(issued)}, and by this machine's clock it is {clock.write(clock.now())}: "
+            f"one of the two is wrong. If it was the other one, edgepatch publish refresh {repository.path} root: "
+            "devices refuse what was signed in their future"
+        )
     lost = [
         f"{role}: {documents.place(repository.path, role, newer)} is missing, which devices ask for: put it back"
         for role in repository.teams
-        if (newer := _newer(repository, role))
+        if (newer := repository.newer(role))
     ]
     return [*expiring, *lost, *(text for role in ["targets", *repository.teams] for text in _refused(repository, role))]
 
@@ -151,30 +155,9 @@ def _meta(repository: Repository) -> dict[str, MetaFile]:
     for role, document in [("targets", repository.targets), *repository.teams.items()]:
         if document is None:
             continue
-        if role == "targets":
-            _refuse_old(repository, role)
-        if not _newer(repository, role):  # a team that lost its list is to stop nobody else
+        if not repository.newer(role):  # a team that lost its list is to stop nobody else
             meta[f"{role}.json"] = _described(document.signed.version, repository.bytes_of(role))
     return meta
-
-
-def _newer(repository: Repository, role: str) -> int:
-    """The version of a list that the snapshot names, if the one that is here is older; else 0."""
-    document = repository.targets if role == "targets" else repository.teams[role]
-    named = repository.snapshot.signed.meta.get(f"{role}.json") if repository.snapshot else None
-    return named.version if document and named and named.version > document.signed.version else 0
-
-
-def _refuse_old(repository: Repository, role: str) -> None:
-    if newer := _newer(repository, role):
-        raise BadFileError(
-            "is older than what was published",
-            file=repository.file(role),
-            field="version",
-            got=repository.role(role).signed.version,
-            expected=f"{newer} or more",
-            mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
-        )
 
 
 def _described(version: int, data: bytes) -> MetaFile:

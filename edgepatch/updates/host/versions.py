@@ -34,8 +34,8 @@ def keep(targets: Targets, versions: dict[str, int]) -> None:
 
 
 def floor(found: Repository, old: Published | None, path: str) -> int:
-    """The largest version of a task that was ever published: by `targets`, or by the team that signs for it."""
-    team = found.team_of(path)
+    """The largest version of a task that was ever published by those whose word on it counts."""
+    team = None if path in found.targets.signed.targets else found.team_of(path)
     lists = [found.targets, found.teams[team] if team else None]
     return max([old.version if old else 0, *(newest(each.signed).get(path, 0) for each in lists if each)])
 
