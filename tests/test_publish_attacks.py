@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,34 @@ def test_a_document_that_cannot_be_verified_is_as_if_it_were_not_there(aviary: S
         (metadata / f"{8 + number}.birders.json").write_bytes(rubbish.encode(errors="surrogatepass"))
     assert edgepatch("publish", "refresh", aviary.repo, "--keys", aviary.keys).code == 0
     assert aviary.read().teams["birders"].signed.version == 2  # type: ignore[union-attr]
+
+
+def test_a_list_nested_without_end_is_left_behind(aviary: Site, tmp_path: Path, edgepatch: Any) -> None:
+    found = aviary.read()
+    document: Any = found.teams["birders"]
+    limit, nested = sys.getrecursionlimit(), 1
+    for _ in range(limit * 6 // 10):
+        nested = [nested]  # type: ignore[assignment]
+    document.signed.version = 3
+    document.signed.unrecognized_fields["x"] = nested
+    sys.setrecursionlimit(20 * limit)
+    try:
+        found.put("birders", signing.signed(document.signed, keys.find(aviary.keys, "birders", *found.keys("birders"))))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert edgepatch("publish", "refresh", aviary.repo, "--keys", aviary.keys).code == 0
+    aviary.publish("cats", version=2)
+    for command in (
+        ["add", aviary.repo, aviary.file("bird-b"), "--team", "birders"],
+        ["rotate", aviary.repo, "birders"],
+    ):
+        done = edgepatch("publish", *command, "--keys", aviary.keys)
+        assert done.code == 3 and "is nested too deeply to be signed anew" in done.err and "--public" in done.err
+    assert edgepatch("publish", "key", "birders", "--keys", aviary.keys, "--out", tmp_path / "new.pub").code == 0
+    ceremony.rotate(aviary.repo, "birders", aviary.keys, public=tmp_path / "new.pub")
+    aviary.publish("bird-b", team="birders")
+    aviary.update()
+    assert aviary.versions() == {"cats": 2, "bird-b": 1, "fish-a": 1}
 
 
 def test_a_team_that_lost_its_list_stops_nobody_else(aviary: Site, edgepatch: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch.errors import printable
+from edgepatch.errors import BadFileError, printable
 from edgepatch.updates import clock
 from edgepatch.updates.host import documents, keys
 from edgepatch.updates.host.repository import Repository
@@ -54,13 +54,20 @@ def renewed(
 
     Raises:
         UsageError: keys are missing.
-        BadFileError: the list that is here is older than the one that was published.
+        BadFileError: the list that is here is older than the one that was published, or not one that we made.
     """
     signers = keys.find(folder, role, *repository.keys(role))
     if role != "root":
         repository.refuse_old(role)
     old: Any = repository.root if role == "root" else repository.role(role)
-    document = copy.deepcopy(old.signed)
+    try:
+        document = copy.deepcopy(old.signed)
+    except RecursionError as error:  # a thief of the key may nest as deep as JSON is just read
+        raise BadFileError(
+            "is nested too deeply to be signed anew",
+            file=repository.file(role),
+            mend=f"Let it begin anew with another key: edgepatch publish rotate {repository.path} {role} --public FILE",
+        ) from error
     change(document)
     document.version = repository.next_version(role)
     document.expires = expiry(repository, role)
