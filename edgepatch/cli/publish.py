@@ -247,6 +247,7 @@ def list_(repo: str, as_json: bool) -> None:
     \b
     edgepatch publish list site/
     """
+    from edgepatch.errors import printable
     from edgepatch.updates.host import listing
 
     document = listing.describe(repo)
@@ -258,7 +259,7 @@ def list_(repo: str, as_json: bool) -> None:
     for each in [*document["graphs"], *document["patches"]]:
         name, version = each.get("task", each["path"]), str(each.get("version", ""))
         kind = f"{each['format']} {each['precision']}" if each["kind"] == "graph" else each["kind"]
-        rows.append([name, version, kib(each["length"]), kind, each["role"]])
+        rows.append([printable(name), version, kib(each["length"]), printable(kind), each["role"]])
     show(document, "\n".join([table(roles), "", table(rows), *document["reminders"]]), as_json)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgepatch import files
 from edgepatch.errors import UsageError, require
 from edgepatch.updates import clock, names
-from edgepatch.updates.host import keys, repository, signing
+from edgepatch.updates.host import documents, keys, repository, signing
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def create(
         made_now = Repository(place, Metadata(root), Metadata(Targets()), {}, None, None)
         root.unrecognized_fields[clock.ISSUED] = clock.write(clock.now())
         root.expires = signing.expiry(made_now, "root")
-        targets = Targets(expires=signing.expiry(made_now, "targets"))
+        version = 1 + max(documents.versions(place).get("targets", [0]))  # of a `create` that was killed
+        targets = Targets(version=version, expires=signing.expiry(made_now, "targets"))
         made_now.put("targets", signing.signed(targets, signers["targets"]))
         made_now.put("root", signing.signed(root, signers["root"]))
         signing.refresh(made_now, folder)
@@ -102,9 +103,7 @@ def team(
     if not patterns:
         raise UsageError("says no tasks", field="--tasks", expected="a pattern such as 'bird-*'")
     paths = [names.pattern_path(pattern) for pattern in patterns]
-    keys.refuse_inside(folder, Path(path))
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
         is_new = name not in found.teams
         if public is not None and not is_new:
             raise UsageError(
@@ -128,6 +127,7 @@ def team(
                 targets.add_key(key, name)
 
         targets = signing.renewed(found, "targets", folder, delegate)
+        documents.refuse_large(targets)
         found.take("targets", targets)
         if own:
             document = Targets(version=found.next_version(name), expires=signing.expiry(found, name))
@@ -144,8 +144,7 @@ def dismiss(path: str | os.PathLike[str], name: str, folder: Path) -> tuple[Repo
     Raises:
         UsageError: there is no such team, or the key of targets is not here.
     """
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
         if name not in found.teams:
             found.role(name)  # says so
 
@@ -171,9 +170,7 @@ def rotate(
     Raises:
         UsageError: there is no such role, or a key that has to sign is not here.
     """
-    keys.refuse_inside(folder, Path(path))
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
         if role not in names.ROLES:
             _rotate_team(found, role, folder, public)
             return found, signing.refresh(found, folder)

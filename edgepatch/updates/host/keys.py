@@ -61,7 +61,9 @@ def make(folder: Path, role: str) -> CryptoSigner:
 def write_public(signer: CryptoSigner, path: str | os.PathLike[str]) -> None:
     """The half of a key that may be shown to anybody, as PEM: what a team hands to the publisher."""
     serialization = _serialization()
-    public = signer._private_key.public_key()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer.public_key.keyval["public"]))
     files.write(path, public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
 
 

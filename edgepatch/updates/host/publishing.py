@@ -9,20 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch import blob
-from edgepatch.errors import BadFileError, MismatchError, UsageError
+from edgepatch.errors import BadFileError, UsageError
+from edgepatch.runtime.graph_file import Graph
 from edgepatch.updates import described, names
 from edgepatch.updates.described import Published
-from edgepatch.updates.host import checking, keys, repository, signing
+from edgepatch.updates.host import checking, documents, fits, keys, repository, signing, versions
 from edgepatch.updates.host.checking import CheckedGraph, CheckedPatch
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Targets
-
-NEWEST = (
-    "x-edgepatch-newest"  # field of a signed list: the versions of tasks that were taken out, below which none comes
-)
+    from tuf.api.metadata import TargetFile, Targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +60,16 @@ def add(
         MismatchError: a patch does not fit a graph.
     """
     role = names.check_team(team) if team else "targets"
-    keys.refuse_inside(folder, Path(path))
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
         _open_role(found, role, folder)
+        _refuse_bad(found, role)
         published = {each.path: each for each in found.files()}
-        graphs = {names.graph_path(Path(file).name): checking.graph(file) for file in graph_files}
+        graphs: dict[str, CheckedGraph] = {}
+        for file in graph_files:
+            name = Path(file).name
+            if names.graph_path(name) in graphs:
+                raise UsageError("two graphs have the same file name", file=file, field="--graph", got=name)
+            graphs[names.graph_path(name)] = checking.graph(file)
         if graphs and team:
             raise UsageError("a team cannot publish graphs", field="--graph", got=team, expected="the targets key")
         patches: dict[str, CheckedPatch] = {}
@@ -78,19 +78,11 @@ def add(
             place = names.patch_path(checked.patch.task)
             if place in patches:
                 raise UsageError("two patches are of the same task", file=file, field="task", got=checked.patch.task)
-            patches[place] = checked
-        floors = {place: _floor(found, published, place) for place in patches}
-        patches = {
-            place: _numbered(each, published.get(place), floors[place], renumber) for place, each in patches.items()
-        }
-        _refuse_foreign(found, role, patches, published)
-        _refuse_misfits(found, published, patches, graphs)
-
-        wanted = {place: (each.data, described.of_patch(each.patch)) for place, each in patches.items()}
-        for place, each_graph in graphs.items():
-            graph = each_graph.graph
-            wanted[place] = each_graph.data, described.of_graph(graph.backbone_id, graph.format, graph.precision)
-        return _publish(found, role, folder, wanted, published)
+            _refuse_foreign(found, role, checked, place, published)
+            old = published.get(place)
+            patches[place] = versions.numbered(checked, old, versions.floor(found, old, place), renumber)
+        fits.refuse_misfits(found, published, patches, graphs)
+        return _publish(found, role, folder, {**patches, **graphs}, published)
 
 
 def remove(
@@ -107,52 +99,53 @@ def remove(
         UsageError: one is not published, or is another's to sign.
     """
     role = names.check_team(team) if team else "targets"
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
+        listed = found.role(role).signed.targets
         published = {each.path: each for each in found.files()}
-        places = [*(names.patch_path(task) for task in tasks), *(names.graph_path(name) for name in graphs)]
-        for place, name in zip(places, [*tasks, *graphs], strict=True):
-            if place not in published or published[place].role != role:
+        named = {
+            **{names.patch_path(task): task for task in tasks},
+            **{names.graph_path(name): name for name in graphs},
+        }
+        for place, name in named.items():
+            if place not in listed:  # an entry that devices refuse is, and can be taken out
                 theirs = f"by {published[place].role}" if place in published else "not published"
                 raise UsageError("is not published by this role", file=path, field=role, got=f"{name}: {theirs}")
-        left = [each for each in published.values() if each.path not in places]
-        if not any(each.is_graph for each in left) and any(not each.is_graph for each in left):
+        left = [each for each in published.values() if each.path not in named]
+        if graphs and left and not any(each.is_graph for each in left):
             raise UsageError("would leave tasks without a graph", file=path, field="--graph", got=", ".join(graphs))
 
         def forget(targets: Targets) -> None:
-            newest = targets.unrecognized_fields.setdefault(NEWEST, {})
-            for place in places:
+            for place in named:
                 del targets.targets[place]
-                if published[place].version:
-                    newest[place] = max(published[place].version, newest.get(place, 0))
+            mine = [each for each in published.values() if each.path in named and each.role == role and each.version]
+            versions.keep(targets, {**versions.newest(targets), **{each.path: each.version for each in mine}})
 
         signing.renew(found, role, folder, forget)
-        return Done(found, removed=places, pending=signing.refresh(found, folder))
+        return Done(found, removed=list(named), pending=signing.refresh(found, folder))
 
 
 def _publish(
     found: Repository,
     role: str,
     folder: Path,
-    wanted: Mapping[str, tuple[bytes, dict[str, Any]]],
+    wanted: Mapping[str, CheckedPatch | CheckedGraph],
     published: Mapping[str, Published],
 ) -> Done:
-    from tuf.api.metadata import TargetFile
-
-    entries = {}
-    for place, (data, custom) in wanted.items():
-        length, sha256 = found.put_file(place, data)
-        entries[place] = TargetFile(length, {"sha256": sha256}, place, {"custom": custom})
+    """Sign for files, and only then write them and the list: what is refused by then has changed nothing."""
+    entries = {place: _entry(found, role, place, each) for place, each in wanted.items()}
     new = {place: entry for place, entry in entries.items() if _differs(published.get(place), entry)}
 
     def extend(targets: Targets) -> None:
         targets.targets.update(new)
-        newest = targets.unrecognized_fields.get(NEWEST, {})
-        for place in new:
-            newest.pop(place, None)
+        versions.keep(targets, {place: each for place, each in versions.newest(targets).items() if place not in new})
 
-    if new:
-        signing.renew(found, role, folder, extend)
+    document = signing.renewed(found, role, folder, extend) if new else None
+    if document:
+        documents.refuse_large(document)
+    for place, each in wanted.items():
+        found.put_file(place, each.data)
+    if document:
+        found.put(role, document)
     now = {each.path: each for each in found.files()}
     return Done(
         found,
@@ -160,6 +153,28 @@ def _publish(
         same=[now[place] for place in entries if place not in new],
         pending=signing.refresh(found, folder),
     )
+
+
+def _entry(found: Repository, role: str, place: str, checked: CheckedPatch | CheckedGraph) -> TargetFile:
+    """What the list is to say of a file.
+
+    Raises:
+        BadFileError: devices would refuse it.
+    """
+    from tuf.api.metadata import TargetFile
+
+    custom = described.of_patch(checked.patch) if isinstance(checked, CheckedPatch) else _of_graph(checked.graph)
+    sha256 = hashlib.sha256(checked.data).hexdigest()
+    entry = TargetFile(len(checked.data), {"sha256": sha256}, place, {"custom": custom})
+    try:
+        found.taken(role, place, entry)
+    except ValueError as error:
+        raise BadFileError(f"would be refused by devices: {error}", file=checked.file, field="custom") from error
+    return entry
+
+
+def _of_graph(graph: Graph) -> dict[str, Any]:
+    return described.of_graph(graph.backbone_id, graph.format, graph.precision)
 
 
 def _open_role(found: Repository, role: str, folder: Path) -> None:
@@ -174,92 +189,46 @@ def _open_role(found: Repository, role: str, folder: Path) -> None:
         found.role(role)
 
 
-def _differs(old: Published | None, entry: Any) -> bool:
+def _refuse_bad(found: Repository, role: str) -> None:
+    """Refuse to sign a list anew that devices refuse a part of."""
+    for place, reason in found.listed(role).items():
+        if isinstance(reason, str):
+            raise BadFileError(
+                f"names a file that devices refuse: {reason}",
+                file=found.file(role),
+                field=place[:120],
+                mend=f"Take it out first: edgepatch publish remove {found.path} TASK"
+                + ("" if role == "targets" else f" --team {role}"),
+            )
+
+
+def _differs(old: Published | None, entry: TargetFile) -> bool:
     return old is None or old.sha256 != entry.hashes["sha256"]
 
 
-def _floor(found: Repository, published: Mapping[str, Published], place: str) -> int:
-    """The largest version of a task that was ever published."""
-    documents = [found.targets, *(each for each in found.teams.values() if each)]
-    gone = [each.signed.unrecognized_fields.get(NEWEST, {}).get(place, 0) for each in documents]
-    return max([published[place].version if place in published else 0, *gone])
-
-
-def _numbered(checked: CheckedPatch, old: Published | None, floor: int, renumber: bool) -> CheckedPatch:
-    """A patch whose version is above all that were published, or that is published just so."""
-    version = checked.patch.version
-    if version > floor or (old is not None and hashlib.sha256(checked.data).hexdigest() == old.sha256):
-        return checked
-    if not renumber:
-        raise BadFileError(
-            "has a version that was published before, and devices take higher ones only",
-            file=checked.file,
-            field="version",
-            got=version,
-            expected=f"{floor + 1} or more",
-            mend="Train it into the file that was published, which counts on, or publish with --renumber.",
-        )
-    patch = dataclasses.replace(checked.patch, version=floor + 1)
-    return CheckedPatch(patch, blob.dump(patch), checked.file)
-
-
 def _refuse_foreign(
-    found: Repository, role: str, patches: Mapping[str, CheckedPatch], published: Mapping[str, Published]
+    found: Repository, role: str, checked: CheckedPatch, place: str, published: Mapping[str, Published]
 ) -> None:
     """Refuse a task that this role may not sign, or that another one signs."""
-    for place, checked in patches.items():
-        task = checked.patch.task
-        if role != "targets" and not found.may_sign(role, place):
-            raise UsageError(
-                "is not among the tasks of this team",
-                file=checked.file,
-                field="task",
-                got=task,
-                expected=" or ".join(names.pattern_text(each) for each in found.patterns(role)),
-            )
-        if place in published and published[place].role != role:
-            raise UsageError(
-                "is published by another role",
-                file=checked.file,
-                field="task",
-                got=task,
-                expected=f"a task of {role}, which {published[place].role} does not sign",
-            )
-
-
-def _refuse_misfits(
-    found: Repository,
-    published: Mapping[str, Published],
-    patches: Mapping[str, CheckedPatch],
-    graphs: Mapping[str, CheckedGraph],
-) -> None:
-    """Hold new patches against all graphs, and new graphs against all patches."""
-    old_graphs = [
-        checking.graph(found.hosted(each)) for each in published.values() if each.is_graph and each.path not in graphs
-    ]
-    if not graphs and not old_graphs and patches:
-        raise UsageError("no graph is published yet", file=found.path, field="--graph", expected="a .tflite or .onnx")
-    checking.fit([*old_graphs, *graphs.values()], patches.values())
-    if not graphs:
-        return
-    old = [
-        checking.patch(found.hosted(each))
-        for each in published.values()
-        if not each.is_graph and each.path not in patches
-    ]
-    try:
-        checking.fit(graphs.values(), old)
-    except (MismatchError, BadFileError) as error:
-        error.details["mend"] = "Publish a patch for it in the same command, or take the task out first."
-        raise type(error)(error.message, **error.details) from error
-    ids = {each.graph.backbone_id for each in [*graphs.values(), *old_graphs]}
-    if len(ids) > 1:
-        raise MismatchError(
-            "the graphs are of several backbones, and a repository is of one",
-            field="backbone_id",
-            got=" and ".join(sorted(ids)),
-            expected="one",
-            mend="Publish the graph under the name of the old one, or take that out: edgepatch publish remove --graph.",
+    task = checked.patch.task
+    if role != "targets" and found.team_of(place) != role:
+        raise UsageError(
+            "is not among the tasks of this team",
+            file=checked.file,
+            field="task",
+            got=task,
+            expected=" or ".join(names.pattern_text(each) for each in found.patterns(role)),
+        )
+    signer = (
+        "targets" if place in found.targets.signed.targets else published[place].role if place in published else role
+    )
+    if signer != role:
+        raise UsageError(
+            "is published by another role",
+            file=checked.file,
+            field="task",
+            got=task,
+            expected=f"a task of {role}, which {signer} does not sign",
         )
 
 
@@ -272,9 +241,7 @@ def refresh(path: str | os.PathLike[str], folder: Path, roles: Sequence[str] = (
     Raises:
         UsageError: there is no such role, or its key is not here.
     """
-    keys.refuse_inside(folder, Path(path))
-    with repository.locked(path):
-        found = repository.read(path)
+    with repository.opened(path, folder) as found:
         for role in roles:
             if role not in signing.ONLINE:
                 signing.renew(found, role, folder)

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +22,11 @@ from edgepatch import files
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError, require
 from edgepatch.updates import described, names
 from edgepatch.updates.described import Published
+from edgepatch.updates.host import documents, keys
 
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
-    from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
-
-_NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.([a-z0-9_-]+)\.json")
+    from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 
 @dataclasses.dataclass
@@ -40,6 +38,7 @@ class Repository:
         root, targets: always there.
         teams: of each team that `targets` delegates to, its document, or None until it has signed one.
         snapshot, timestamp: None before the first was signed, or if they do not fit their keys.
+        counted: the number of timestamp.json, whoever signed it.
     """
 
     path: Path
@@ -48,6 +47,7 @@ class Repository:
     teams: dict[str, Metadata[Targets] | None]
     snapshot: Metadata[Snapshot] | None
     timestamp: Metadata[Timestamp] | None
+    counted: int = 0
 
     @property
     def periods(self) -> dict[str, int]:
@@ -94,23 +94,35 @@ class Repository:
         return [delegator.get_key(keyid) for keyid in found.keyids], found.threshold
 
     def files(self) -> list[Published]:
-        """All that is published, by path; where two roles name a path, what a device believes: `targets`' word.
+        """All that devices take, by path."""
+        listed = [each for role in ["targets", *self.teams] for each in self.listed(role).values()]
+        return sorted((each for each in listed if isinstance(each, Published)), key=lambda each: each.path)
+
+    def listed(self, role: str) -> dict[str, Published | str]:
+        """What devices make of each path that a role signs for: a file, or the reason why they refuse it.
+
+        Whoever holds a team's key wrote its list: what is wrong with it is to be said, and must stop nobody else.
+        """
+        document = self.targets if role == "targets" else self.teams[role]
+        found: dict[str, Published | str] = {}
+        for path, target in document.signed.targets.items() if document else []:
+            if role != "targets" and path in self.targets.signed.targets:
+                continue  # nobody asks the team
+            try:
+                found[path] = self.taken(role, path, target)
+            except ValueError as error:
+                found[path] = str(error)
+        return found
+
+    def taken(self, role: str, path: str, target: TargetFile) -> Published:
+        """What devices make of a file that a role signs for.
 
         Raises:
-            BadFileError: a signed document says something that no device would take.
+            ValueError: they refuse it; the text says why.
         """
-        found: dict[str, Published] = {}
-        for role, document in [("targets", self.targets), *self.teams.items()]:
-            for path, target in document.signed.targets.items() if document else []:
-                try:
-                    each = described.read(path, target.length, target.hashes, target.custom, role)
-                except ValueError as error:
-                    raise BadFileError(
-                        f"names a file that devices refuse: {error}", file=self._file(role), field=path[:120]
-                    ) from error
-                if role == "targets" or self.may_sign(role, path):
-                    found.setdefault(path, each)
-        return [found[path] for path in sorted(found)]
+        if role != "targets" and self.team_of(path) != role:
+            raise ValueError("this team may not sign for it")
+        return described.read(path, target.length, target.hashes, target.custom, role)
 
     def patterns(self, team: str) -> list[str]:
         """What paths a team may sign."""
@@ -118,26 +130,49 @@ class Repository:
         roles = delegations.roles if delegations else None
         return list((roles or {})[team].paths or [])
 
-    def may_sign(self, team: str, path: str) -> bool:
-        """Whether a team's word on a path counts: the first team whose pattern matches it is the one."""
+    def team_of(self, path: str) -> str | None:
+        """The team that signs for a path unless `targets` lists it: the first whose pattern matches."""
         delegations = self.targets.signed.delegations
-        return (
-            delegations is not None and next((role for role, _ in delegations.get_roles_for_target(path)), "") == team
-        )
+        return next((role for role, _ in delegations.get_roles_for_target(path)), None) if delegations else None
 
     def hosted(self, each: Published) -> Path:
         """Where a published file lies in the folder."""
         return self.path / names.TARGETS / each.hosted_path
 
+    def newer(self, role: str) -> int:
+        """The version of a list that the snapshot names, if the one that is here is older; else 0."""
+        document = self.targets if role == "targets" else self.teams[role]
+        named = self.snapshot.signed.meta.get(f"{role}.json") if self.snapshot else None
+        return named.version if document and named and named.version > document.signed.version else 0
+
+    def refuse_old(self, role: str) -> None:
+        """Refuse to sign over an old copy that was put back.
+
+        Raises:
+            BadFileError: a newer list was published.
+        """
+        if newer := self.newer(role):
+            raise BadFileError(
+                "is older than what was published",
+                file=self.file(role),
+                field="version",
+                got=self.role(role).signed.version,
+                expected=f"{newer} or more",
+                mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
+            )
+
     def next_version(self, role: str) -> int:
-        """One more than any version of a role's document that a device may have seen."""
+        """One more than any version of a role's document that a device may have seen, and no file's number yet."""
         document = getattr(self, role) if role in names.ROLES else self.teams.get(role)
         seen = [document.signed.version] if document else []
-        if role == "snapshot" and self.timestamp:
+        if role == "timestamp":
+            seen.append(self.counted)
+        elif role == "snapshot" and self.timestamp:
             seen.append(self.timestamp.signed.snapshot_meta.version)
         elif self.snapshot and (meta := self.snapshot.signed.meta.get(f"{role}.json")):
             seen.append(meta.version)
-        return 1 + max(seen, default=0 if document else max(_versions(self.path).get(role, [0])))
+        on_disk = documents.versions(self.path).get(role, [0])
+        return documents.unused(self.path, role, 1 + max(seen, default=max(on_disk)))
 
     def put_file(self, path: str, data: bytes) -> tuple[int, str]:
         """Lay a file under `targets/`, unless it is there already; returns its length and SHA-256."""
@@ -149,10 +184,8 @@ class Repository:
 
     def put(self, role: str, metadata: Metadata[Any]) -> None:
         """Write a signed document, and take it for the newest of its role."""
-        from tuf.api.serialization.json import JSONSerializer
-
         self.take(role, metadata)
-        files.write(self._file(role), metadata.to_bytes(JSONSerializer(compact=True)))
+        files.write(self.file(role), documents.to_bytes(metadata))
 
     def take(self, role: str, metadata: Metadata[Any]) -> None:
         """Take a document for the newest of its role before it is written."""
@@ -163,55 +196,71 @@ class Repository:
 
     def bytes_of(self, role: str) -> bytes:
         """The newest document of a role, as it is hosted."""
-        return files.read(self._file(role), limit=names.MAX_METADATA)
+        return files.read(self.file(role), limit=names.MAX_METADATA)
 
-    def _file(self, role: str) -> Path:
-        if role == "timestamp":
-            return self.path / names.METADATA / "timestamp.json"
+    def file(self, role: str) -> Path:
+        """Where the newest document of a role stands."""
         document: Any = getattr(self, role) if role in names.ROLES else self.teams[role]
-        return self.path / names.METADATA / f"{document.signed.version}.{role}.json"
+        return documents.place(self.path, role, document.signed.version)
 
 
 def read(path: str | os.PathLike[str]) -> Repository:
     """The repository in a folder, every document verified from the first root on, as a device does.
 
-    A document that its role's keys did not sign is as if it were not there.
+    A document that its role's keys did not sign, or that is too large for devices, is as if it were not there.
 
     Raises:
         UsageError: it is no repository.
-        BadFileError: the roots do not follow from each other, or no `targets` is signed by its keys.
+        BadFileError: the roots do not follow from each other, no `targets` is signed by its keys, or timestamp.json is
+            lost.
         MissingPackageError: the extra `[publish]` is not installed.
     """
     require("tuf", extra="publish", why="publishing")
-    from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+    from tuf.api.metadata import Snapshot, Targets
 
     folder = Path(path)
-    versions = _versions(folder)
-    if "root" not in versions:
+    numbers = documents.versions(folder)
+    if "root" not in numbers:
         raise UsageError(
             "is no repository of updates",
             file=folder,
             expected=f"a folder with {names.METADATA}/1.root.json",
             mend=f"edgepatch publish create {folder} --keys DIR",
         )
-    root: Any = None
-    for version in sorted(versions["root"]):
-        file = folder / names.METADATA / f"{version}.root.json"
-        root = _signed_by([root, "itself"] if root else ["itself"], "root", Root, file)
-        if root is None or root.signed.version != version:
-            raise BadFileError("is not signed as the next root has to be", file=file, field="signatures")
-    targets = _newest(folder, "targets", versions, root, Targets)
+
+    def newest(role: str, delegator: Any, kind: Any) -> Any:
+        return documents.newest(folder, role, numbers.get(role, []), delegator, kind)
+
+    root = documents.last_root(folder, numbers["root"])
+    targets = newest("targets", root, Targets)
     if targets is None:
         raise BadFileError("has no list of targets that its keys signed", file=folder / names.METADATA, field="targets")
     roles = (targets.signed.delegations.roles or {}) if targets.signed.delegations else {}
+    timestamp, counted = documents.timestamp(folder, root, numbers.get("snapshot", []))
     return Repository(
         path=folder,
         root=root,
         targets=targets,
-        teams={team: _newest(folder, team, versions, targets, Targets) for team in roles},
-        snapshot=_newest(folder, "snapshot", versions, root, Snapshot),
-        timestamp=_signed_by([root], "timestamp", Timestamp, folder / names.METADATA / "timestamp.json"),
+        teams={team: newest(team, targets, Targets) for team in roles},
+        snapshot=newest("snapshot", root, Snapshot),
+        timestamp=timestamp,
+        counted=counted,
     )
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], folder: Path) -> Iterator[Repository]:
+    """The repository in a folder, to be changed with the keys in another one.
+
+    Raises:
+        UsageError, MissingPackageError: as `keys.refuse_inside`, `locked` and `read`.
+        BadFileError: as `read`, or `targets` is older than what was published.
+    """
+    keys.refuse_inside(folder, Path(path))
+    with locked(path):
+        found = read(path)
+        found.refuse_old("targets")
+        yield found
 
 
 @contextlib.contextmanager
@@ -241,39 +290,3 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _versions(folder: Path) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    place = folder / names.METADATA
-    for entry in sorted(place.iterdir()) if place.is_dir() else []:
-        if name := _NUMBERED.fullmatch(entry.name):
-            found.setdefault(name[2], []).append(int(name[1]))
-    return found
-
-
-def _newest(folder: Path, role: str, versions: dict[str, list[int]], delegator: Any, kind: Any) -> Any:
-    for version in sorted(versions.get(role, []), reverse=True):
-        file = folder / names.METADATA / f"{version}.{role}.json"
-        found = _signed_by([delegator], role, kind, file)
-        if found is not None and found.signed.version == version:
-            return found
-    return None
-
-
-def _signed_by(delegators: list[Any], role: str, kind: Any, file: Path) -> Any:
-    """A document, if it is one of this kind and all delegators' keys signed it."""
-    from tuf.api.exceptions import UnsignedMetadataError
-    from tuf.api.metadata import Metadata
-    from tuf.api.serialization import DeserializationError
-
-    try:
-        found: Any = Metadata.from_bytes(files.read(file, limit=names.MAX_METADATA))
-        if found.signed.type != kind.type:
-            return None
-        for delegator in delegators:
-            signed = found.signed if delegator == "itself" else delegator.signed
-            signed.verify_delegate(role, found.signed_bytes, found.signatures)
-    except (DeserializationError, UnsignedMetadataError, ValueError, UsageError):
-        return None
-    return found

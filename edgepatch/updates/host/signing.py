@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch.errors import BadFileError
-from edgepatch.updates import clock, names
-from edgepatch.updates.host import keys
+from edgepatch.errors import BadFileError, printable
+from edgepatch.updates import clock
+from edgepatch.updates.host import documents, keys
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
@@ -54,10 +54,20 @@ def renewed(
 
     Raises:
         UsageError: keys are missing.
+        BadFileError: the list that is here is older than the one that was published, or not one that we made.
     """
     signers = keys.find(folder, role, *repository.keys(role))
+    if role != "root":
+        repository.refuse_old(role)
     old: Any = repository.root if role == "root" else repository.role(role)
-    document = copy.deepcopy(old.signed)
+    try:
+        document = copy.deepcopy(old.signed)
+    except RecursionError as error:  # a thief of the key may nest as deep as JSON is just read
+        raise BadFileError(
+            "is nested too deeply to be signed anew",
+            file=repository.file(role),
+            mend=f"Let it begin anew with another key: edgepatch publish rotate {repository.path} {role} --public FILE",
+        ) from error
     change(document)
     document.version = repository.next_version(role)
     document.expires = expiry(repository, role)
@@ -82,9 +92,6 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
     Returns:
         The roles that could not be signed, because their keys are elsewhere: until `edgepatch publish refresh` has been
         run there, devices see the state of before.
-
-    Raises:
-        BadFileError: a document is older than what was published, as after an old copy was put back.
     """
     from tuf.api.metadata import Snapshot, Timestamp
 
@@ -116,14 +123,37 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
 
 
 def reminders(repository: Repository) -> list[str]:
-    """Sentences on documents that expire within a month and that cron cannot sign."""
-    documents = {"root": repository.root, "targets": repository.targets, **repository.teams}
-    return [
+    """Sentences on what cron cannot mend: what expires within a month, is lost, or is refused by devices."""
+    signed = {"root": repository.root, "targets": repository.targets, **repository.teams}
+    expiring = [
         f"{role} expires on {clock.write(document.signed.expires)}: "
         f"edgepatch publish refresh {repository.path} {role}, where its key is"
-        for role, document in documents.items()
+        for role, document in signed.items()
         if document and document.signed.expires - clock.now() < min(REMINDER, _half(repository, role))
     ]
+    issued = clock.read(repository.root.signed.unrecognized_fields.get(clock.ISSUED))
+    if issued and clock.is_ahead(issued):
+        expiring.append(
+            f"root was signed on {clock.write(issued)}, and by this machine's clock it is {clock.write(clock.now())}: "
+            f"one of the two is wrong. If it was the other one, edgepatch publish refresh {repository.path} root: "
+            "devices refuse what was signed in their future"
+        )
+    lost = [
+        f"{role}: {documents.place(repository.path, role, newer)} is missing, which devices ask for: put it back"
+        for role in repository.teams
+        if (newer := repository.newer(role))
+    ]
+    return [*expiring, *lost, *(text for role in ["targets", *repository.teams] for text in _refused(repository, role))]
+
+
+def _refused(repository: Repository, role: str) -> list[str]:
+    """One sentence on all of a role's entries that devices refuse: there may be thousands."""
+    reasons = {path: each for path, each in repository.listed(role).items() if isinstance(each, str)}
+    if not reasons:
+        return []
+    path, reason = next(iter(reasons.items()))
+    more = f", and of {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return [printable(f"{role}: devices refuse its word on {path[:120]}{more}: {reason}")]
 
 
 def _meta(repository: Repository) -> dict[str, MetaFile]:
@@ -132,17 +162,8 @@ def _meta(repository: Repository) -> dict[str, MetaFile]:
     for role, document in [("targets", repository.targets), *repository.teams.items()]:
         if document is None:
             continue
-        name, version = f"{role}.json", document.signed.version
-        if name in meta and meta[name].version > version:
-            raise BadFileError(
-                "is older than what was published",
-                file=repository.path / names.METADATA / f"{version}.{role}.json",
-                field="version",
-                got=version,
-                expected=f"{meta[name].version} or more",
-                mend="Put the newest copy of the repository back before you publish: devices refuse older ones.",
-            )
-        meta[name] = _described(version, repository.bytes_of(role))
+        if not repository.newer(role):  # a team that lost its list is to stop nobody else
+            meta[f"{role}.json"] = _described(document.signed.version, repository.bytes_of(role))
     return meta
 
 
