@@ -6,6 +6,8 @@ import dataclasses
 import struct
 from collections.abc import Collection, Iterable
 
+from edgepatch.runtime.formats import names
+
 # fields of the TFLite schema's tables, by number
 MODEL_CODES, MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 1, 2, 4, 6, 7
 SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
@@ -106,7 +108,7 @@ class Table:
         begin, end = self.span(field) or (0, 0)
         if end - begin > MAX_TEXT:
             raise ValueError(f"a name of {end - begin} bytes")
-        return self.data[begin:end].decode()
+        return names.text(self.data[begin:end])
 
     def span(self, field: int, width: int = 1) -> Span | None:
         """Begin and end of a string, or of a vector whose items are `width` bytes wide."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from edgepatch.runtime.formats import flatbuffer as fb
 from edgepatch.runtime.formats import protobuf
 from edgepatch.runtime.formats.flatbuffer import Table
+from edgepatch.runtime.formats.names import text
 
 # of a .tflite, by the schema's numbers
 TFLITE = {
@@ -81,7 +82,7 @@ def require_onnx(model: bytes) -> None:
 
 def _require_node(model: bytes, begin: int, end: int) -> None:
     for field, *span in protobuf.fields(model, begin, end):
-        if field == protobuf.NODE_OPERATOR and (name := model[slice(*span)].decode()) not in ONNX.split():
+        if field == protobuf.NODE_OPERATOR and (name := text(model[slice(*span)])) not in ONNX.split():
             raise ValueError(f"operator {name[:40]} is not one of {ONNX.replace(' ', ', ')}")
         if field == NODE_DOMAIN and span[1] > span[0]:
             raise ValueError("an operator is of a domain of its own")

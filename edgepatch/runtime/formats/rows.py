@@ -31,6 +31,17 @@ class Block:
     join: Any
 
 
+def index(value: Any) -> int:
+    """A number that counts from the start; other readers have 32 bits for it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{value!r} is no index")
+    return value
+
+
 def named(row: dict[str, Any]) -> dict[str, Any]:
     """What a table says of a site or the head that no file can tell: operator, input's range, shift of the bias.
 
@@ -39,7 +50,8 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
     """
     if "shift" in row and type(row["shift"]) is not float:
         raise ValueError(f"{row['shift']!r} is no shift of a bias")
-    return {name: row[name] for name in ("operator", "input", *(["shift"] if "shift" in row else []))}
+    found = {"operator": row["operator"], "input": index(row["input"])}
+    return found | {"shift": row["shift"]} if "shift" in row else found
 
 
 def shifted(graph: Graph, values: Tensors) -> Tensors:

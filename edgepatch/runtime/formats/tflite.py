@@ -72,15 +72,17 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
     held, operators = subgraph.tables(fb.SUBGRAPH_TENSORS), subgraph.tables(fb.SUBGRAPH_OPERATORS)
 
     def tensor(index: int) -> Table:
-        return Table(data, held[_index(index)])
+        return Table(data, held[rows.index(index)])
 
     def buffer(holder: Table) -> Table:
         return Table(data, buffers[holder.number(fb.TENSOR_BUFFER)])
 
     def constants(row: dict[str, Any]) -> tuple[Table, Table, Table]:
-        operator = Table(data, operators[_index(row["operator"])])
-        kernel, bias = operator.numbers(fb.OPERATOR_INPUTS)[1:3]
-        return tensor(kernel), tensor(bias), tensor(operator.numbers(fb.OPERATOR_OUTPUTS)[0])
+        operator = Table(data, operators[rows.index(row["operator"])])
+        inputs = operator.numbers(fb.OPERATOR_INPUTS)
+        if len(inputs) < 3:
+            raise ValueError(f"operator {row['operator']} has no kernel and bias")
+        return tensor(inputs[1]), tensor(inputs[2]), tensor(operator.numbers(fb.OPERATOR_OUTPUTS)[0])
 
     @functools.cache
     def sources() -> dict[int, int]:
@@ -131,7 +133,7 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
             "zero_point": _need(parameters.span(fb.QUANTIZATION_ZERO_POINT, 8)),
         }
 
-    ranges = {row["tensor"]: row["range"] for row in table["activations"]}
+    ranges = {rows.index(row["tensor"]): rows.index(row["range"]) for row in table["activations"]}
     moving = [
         number
         for number, position in enumerate(held)
@@ -160,7 +162,7 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
         rows.claims(document, "operators"),
     )
     for block in found:
-        ends = [Table(data, tensors[_index(number)]) for number in (block.entry, block.join)]
+        ends = [Table(data, tensors[rows.index(number)]) for number in (block.entry, block.join)]
         entry, join = ((end.byte(fb.TENSOR_TYPE), end.numbers(fb.TENSOR_SHAPE)) for end in ends)
         if entry != join:
             raise ValueError(f"tensor {block.entry} cannot stand for tensor {block.join}")
@@ -284,10 +286,3 @@ def _need(span: Span | None) -> list[int]:
     if span is None:
         raise ValueError("a vector is absent")
     return list(span)
-
-
-def _index(value: Any) -> int:
-    """Negative numbers would count from the end."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no index")
-    return value
