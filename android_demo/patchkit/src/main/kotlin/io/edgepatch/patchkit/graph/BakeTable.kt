@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.graph
 
+import io.edgepatch.patchkit.errors.quoted
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asObject
@@ -46,7 +47,7 @@ internal class Named<Key>(val operator: Key, val input: Int, val shift: Double?)
         fun <Key> of(value: Any?, key: (Any?) -> Key): Named<Key> {
             val row = requireNotNull(value.asObject()) { "a row is no object" }
             val shift = row["shift"]
-            require("shift" !in row || shift is Double) { "$shift is no shift of a bias" }
+            require("shift" !in row || shift is Double) { "${quoted(shift)} is no shift of a bias" }
             return Named(key(row["operator"]), index(row["input"]), shift as Double?)
         }
     }
@@ -73,4 +74,4 @@ internal fun Document.claims(run: String): List<Claim> {
 
 /** A number that counts from the start. */
 internal fun index(value: Any?): Int =
-    requireNotNull(value.asInt(0..Int.MAX_VALUE)) { "$value is no index" }
+    requireNotNull(value.asInt(0..Int.MAX_VALUE)) { "${quoted(value)} is no index" }
