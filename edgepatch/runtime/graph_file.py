@@ -268,6 +268,8 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
     """Every place the bake table names must be the one that the file itself has, once, and of the right size."""
     table, sites = document["bake"], document["sites"]
     table.setdefault("residuals", [])
+    if not isinstance(table["sites"], list):
+        raise ValueError("it has no sites")
     if len(table["sites"]) != len(sites):
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
     if len(table["residuals"]) != len(document["residuals"]):

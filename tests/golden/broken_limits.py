@@ -28,6 +28,8 @@ def graphs() -> Iterator[Case]:
     model = fb.root(data)
     for name, field in (("buffers", fb.MODEL_BUFFERS), ("metadata", fb.MODEL_METADATA)):
         yield f"limit_tables_of_{name}", TFLITE, put(long, _vector(model, field), _word(fb.MAX_TABLES + 1))
+    slot = model.vector(fb.MODEL_BUFFERS, 4)[0]
+    yield "offset_beyond_the_file", TFLITE, put(data, slot, _word(len(data)))
     kernel = _kernel(data)
     yield "limit_numbers", TFLITE, _counted(data, kernel, fb.TENSOR_SHAPE, fb.MAX_NUMBERS + 1)
     signature = fb.signatures(data)["bind"]

@@ -48,6 +48,7 @@ def patches() -> Iterator[Case]:
     yield "words_input_numbers", of, with_(input={**document["input"], "scale": [QUOTES, 1e-7]})
     yield "words_statistics", of, with_(statistics={**known, "gain": QUOTES})
     yield "words_statistics_number", of, with_(statistics={**known, "gain": -1e-5})
+    yield "words_labels", of, with_(labels=["a", "b", "b", "a"])  # the first one that comes again
     yield "words_codec", of, with_(codec={TURNS: {}})
     yield "words_activation", of, with_(decode={**document["decode"], "activation": [CLEARS]})
 

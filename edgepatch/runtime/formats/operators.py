@@ -75,8 +75,8 @@ def require_onnx(model: bytes) -> None:
             if field == protobuf.GRAPH_NODE:
                 _require_node(model, *inner)
             elif field == protobuf.GRAPH_INITIALIZER:
-                parts = {part for part, _, _ in protobuf.fields(model, *inner)}
-                if parts & {protobuf.TENSOR_EXTERNAL, protobuf.TENSOR_LOCATION}:
+                elsewhere = (protobuf.TENSOR_EXTERNAL, protobuf.TENSOR_LOCATION)
+                if any(part in elsewhere for part, _, _ in protobuf.fields(model, *inner)):
                     raise ValueError("an initializer's values are in another file")
 
 
@@ -87,6 +87,6 @@ def _require_node(model: bytes, begin: int, end: int) -> None:
         if field == NODE_DOMAIN and span[1] > span[0]:
             raise ValueError("an operator is of a domain of its own")
         if field == protobuf.NODE_ATTRIBUTE:
-            odd = {part for part, _, _ in protobuf.fields(model, *span)} - ATTRIBUTE
-            if odd:
-                raise ValueError(f"an attribute has a field {min(odd)}")
+            for part, _, _ in protobuf.fields(model, *span):
+                if part not in ATTRIBUTE:
+                    raise ValueError(f"an attribute has a field {part}")

@@ -78,7 +78,12 @@ def skipped(rows: Sequence[dict[str, Any]], values: Tensors) -> tuple[list[dict[
 def claims(document: dict[str, Any], run: str) -> list[tuple[Any, Any]]:
     """What a document and its bake table say of each block: its `run` of operators, and the numbers of its sites."""
     table = document["bake"]["residuals"]
-    return [(row[run], said["sites"]) for row, said in zip(table, document["residuals"], strict=True)]
+    if not all(isinstance(row[run], list) for row in table):
+        raise ValueError("a block has no run of operators")
+    return [
+        ([index(each) for each in row[run]], said["sites"])
+        for row, said in zip(table, document["residuals"], strict=True)
+    ]
 
 
 def blocks(
@@ -108,9 +113,11 @@ def blocks(
             readers.setdefault(value, []).append(number)
     found: list[Block] = []
     for run, numbers in claimed:
+        if len(run) != 2:
+            raise ValueError("a run of operators has no begin and end")
         begin, end = run
         first = found[-1].end if found else 0
-        if type(begin) is not int or type(end) is not int or not first <= begin < end <= len(operators):
+        if not first <= begin < end <= len(operators):
             raise ValueError(f"the block of operators {run} overlaps another or leads out of the graph")
         if numbers != [number for number, operator in enumerate(sites) if begin <= operator < end]:
             raise ValueError(f"the block of operators {run} has other sites than {numbers}")

@@ -97,13 +97,13 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         # half-precision kernels pass a DEQUANTIZE first
         kept = kernel if kernel.number(fb.TENSOR_BUFFER) else tensor(sources()[kernel.position])
         found = {
-            "kernel": _need(buffer(kept).span(fb.BUFFER_DATA)),
-            "bias": _need(buffer(bias).span(fb.BUFFER_DATA)),
+            "kernel": list(buffer(kept).vector(fb.BUFFER_DATA)),
+            "bias": list(buffer(bias).vector(fb.BUFFER_DATA)),
         }
         if quantised and kernel.at(fb.TENSOR_QUANTIZATION) is not None:
-            found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+            found["kernel_scale"] = list(kernel.table(fb.TENSOR_QUANTIZATION).vector(fb.QUANTIZATION_SCALE, 4))
             if bias.at(fb.TENSOR_QUANTIZATION) is not None:
-                found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+                found["bias_scale"] = list(bias.table(fb.TENSOR_QUANTIZATION).vector(fb.QUANTIZATION_SCALE, 4))
         return rows.named(row) | {"shape": kernel.numbers(fb.TENSOR_SHAPE)} | found
 
     def head(row: dict[str, Any]) -> dict[str, Any]:
@@ -111,13 +111,13 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         answer = tensor(subgraph.numbers(fb.SUBGRAPH_OUTPUTS)[0])
         found: dict[str, Any] = {
             "output_shapes": [
-                _need(each.span(fb.TENSOR_SHAPE, 4))
+                list(each.vector(fb.TENSOR_SHAPE, 4))
                 for each in {output.position: output, answer.position: answer}.values()
             ]
         }
         for name, holder in zip(HEAD_DATA, (kernel, bias), strict=True):
             found[f"{name}_data"] = buffer(holder).need(fb.BUFFER_DATA)
-            found[f"{name}_shape"] = _need(holder.span(fb.TENSOR_SHAPE, 4))
+            found[f"{name}_shape"] = list(holder.vector(fb.TENSOR_SHAPE, 4))
             if holder.at(fb.TENSOR_QUANTIZATION) is not None:
                 parameters = holder.table(fb.TENSOR_QUANTIZATION)
                 found[f"{name}_scale"] = parameters.need(fb.QUANTIZATION_SCALE)
@@ -129,8 +129,8 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         return {
             "tensor": number,
             "range": ranges.get(number),
-            "scale": _need(parameters.span(fb.QUANTIZATION_SCALE, 4)),
-            "zero_point": _need(parameters.span(fb.QUANTIZATION_ZERO_POINT, 8)),
+            "scale": list(parameters.vector(fb.QUANTIZATION_SCALE, 4)),
+            "zero_point": list(parameters.vector(fb.QUANTIZATION_ZERO_POINT, 8)),
         }
 
     ranges = {rows.index(row["tensor"]): rows.index(row["range"]) for row in table["activations"]}
@@ -171,14 +171,14 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
     for number, numbers in enumerate(reads):
         for index, read in enumerate(numbers):
             if read in places:
-                places[read].append((number, _need(operators[number].span(fb.OPERATOR_INPUTS, 4))[0] + 4 * index))
+                places[read].append((number, operators[number].vector(fb.OPERATOR_INPUTS, 4)[0] + 4 * index))
 
     def readers(block: rows.Block) -> list[list[int]]:
         """Where operators outside a block say that they read its join."""
         outside = [place for number, place in places[block.join] if not block.begin <= number < block.end]
         return [[place, place + 4] for place in outside]
 
-    begin, end = _need(subgraph.span(fb.SUBGRAPH_OPERATORS, 4))
+    begin, end = subgraph.vector(fb.SUBGRAPH_OPERATORS, 4)
     return {
         "residuals": [
             {"operators": [block.begin, block.end], "entry": block.entry, "join": block.join, "readers": readers(block)}
@@ -280,9 +280,3 @@ def _cut(graph: Graph, values: Tensors) -> list[Edit]:
         *fb.forget_codes(graph.data, {operator.number(fb.OPERATOR_CODE) for operator in tables}),
         *((place, struct.pack("<i", entry)) for place, entry in entries),
     ]
-
-
-def _need(span: Span | None) -> list[int]:
-    if span is None:
-        raise ValueError("a vector is absent")
-    return list(span)

@@ -62,11 +62,18 @@ internal fun Document.rows(name: String): List<Map<String, Any?>> {
     }
 }
 
+/** Refuses a table of more or fewer sites or blocks than the document tells of; throws [IllegalArgumentException]. */
+internal fun Document.requireCounts() {
+    val table = requireNotNull(json["bake"].asObject()) { "there is none" }
+    val named = requireNotNull(table["sites"].asList()) { "it has no sites" }
+    require(named.size == sites.size) { "it names ${named.size} sites of ${sites.size}" }
+    val blocks = if ("residuals" in table) table["residuals"].asList() else emptyList()
+    require(blocks?.size == residuals.size) { "it names ${blocks?.size ?: "no"} blocks of ${residuals.size}" }
+}
+
 /** What a document claims of the blocks that can be skipped; [run] is what its table calls their operators. */
 internal fun Document.claims(run: String): List<Claim> {
-    val rows = rows("residuals")
-    require(rows.size == residuals.size) { "it names ${rows.size} blocks of ${residuals.size}" }
-    return rows.zip(residuals) { row, said ->
+    return rows("residuals").zip(residuals) { row, said ->
         val ends = row[run].asList()
         Claim(requireNotNull(ends?.map { index(it) }) { "a block has no run of operators" }, said.sites)
     }
