@@ -92,5 +92,6 @@ private fun quotedNumber(value: Double): String {
         return if ('.' in plain) plain else "$plain.0"
     }
     val fraction = if (digits.length == 1) "" else "." + digits.substring(1)
-    return "%s%s%se%s%02d".format(sign, digits[0], fraction, if (exponent < 0) "-" else "+", Math.abs(exponent))
+    val power = "${Math.abs(exponent)}".padStart(2, '0') // format's digits would be those of the phone's language
+    return sign + digits[0] + fraction + (if (exponent < 0) "e-" else "e+") + power
 }
