@@ -5,7 +5,6 @@ A patch's tensors carry the names of the shared graph's inputs; to bind is to gi
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import re
@@ -153,9 +152,11 @@ def parse(data: bytes, file: object) -> Patch:
     labels = document["labels"]
     if not all(isinstance(label, str) and _text(label, 200) for label in labels) or len(labels) > MAX_LABELS:
         raise bad("has broken labels", "labels", len(labels), f"at most {MAX_LABELS} printable strings")
-    if len(set(labels)) != len(labels):
-        twice = max(collections.Counter(labels).items(), key=lambda item: item[1])[0]
-        raise bad("has a label twice", "labels", twice, "each label once")
+    known: set[str] = set()
+    for label in labels:
+        if label in known:
+            raise bad("has a label twice", "labels", label, "each label once")
+        known.add(label)
     try:
         preprocessing = Preprocessing.from_json(document["input"])
     except ValueError as error:

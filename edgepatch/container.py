@@ -32,6 +32,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 MAX_HEADER_KIB = 256
 MAX_TENSORS = 4096
 MAX_RANK = 6
+MAX_DIGITS = 4300  # of a whole number, beyond which reading it takes more than its share of time
 MAX_DEPTH = 512  # of arrays and objects in JSON: the same in every reader, whatever is left of its stack
 ALIGNMENT = 8  # so that every tensor can be viewed in place
 
@@ -189,11 +190,18 @@ def load_json(data: bytes | str) -> Any:
             raise ValueError(f"{text} is too large a number")
         return value
 
+    def whole(text: str) -> int:
+        if (digits := len(text.lstrip("-"))) > MAX_DIGITS:
+            raise ValueError(f"a number of {digits} digits")
+        return int(text)
+
     text = data if isinstance(data, str) else data.decode()  # of bytes, json would guess at UTF-16 and UTF-32
     if _deep(text):
         raise ValueError("nested too deeply")
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite)
+        value = json.loads(
+            text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=finite, parse_int=whole
+        )
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

@@ -15,6 +15,7 @@ from edgepatch import container, files
 from edgepatch.backbones.weights import archive
 from edgepatch.errors import LONGEST, BadFileError
 from edgepatch.head_network import MAX_VALUES, Layer, Network
+from edgepatch.runtime.formats import protobuf
 
 ALL = attacks()
 ROW = re.compile(r"^\| `([^`]+)` \| (.*?) \| (.*?) \| (\d) \| `(.+)` \|$", re.MULTILINE)
@@ -123,6 +124,24 @@ def test_nests_are_read_up_to_a_depth(left: str, right: str) -> None:
     container.load_json(left * most + right * most)
     with pytest.raises(ValueError, match="nested too deeply"):
         container.load_json(left * (most + 1) + right * (most + 1))
+
+
+def test_whole_numbers_are_read_up_to_a_length_whatever_python_would_take() -> None:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        assert container.load_json("-" + "1" * container.MAX_DIGITS) < 0
+        with pytest.raises(ValueError, match="a number of 4301 digits"):
+            container.load_json("-" + "1" * (container.MAX_DIGITS + 1))
+    finally:
+        sys.set_int_max_str_digits(before)
+
+
+def test_messages_are_read_up_to_a_number_of_fields() -> None:
+    data = bytes(2 * (protobuf.MAX_FIELDS + 1))  # each of a zero's number and a zero
+    assert sum(1 for _ in protobuf.fields(data, 0, len(data) - 2)) == protobuf.MAX_FIELDS
+    with pytest.raises(ValueError, match="a message of a million fields"):
+        sum(1 for _ in protobuf.fields(data, 0, len(data)))
 
 
 def test_a_head_may_be_as_large_as_devices_have_memory() -> None:

@@ -218,10 +218,10 @@ def hash_around(data: bytes, span: tuple[int, int]) -> str:
 
 def _sizes(sizes: list[Any], own: int) -> list[int]:
     """The smallest and the largest input size that a graph takes, around its own."""
-    low, high = sizes
-    if type(low) is not int or type(high) is not int or not SIZES[0] <= low <= own <= high <= SIZES[1]:
+    whole = len(sizes) == 2 and all(type(size) is int for size in sizes)
+    if not whole or not SIZES[0] <= sizes[0] <= own <= sizes[1] <= SIZES[1]:
         raise ValueError(f"the sizes are {sizes!r}, not two around {own} from {SIZES[0]} to {SIZES[1]}")
-    return [low, high]
+    return sizes
 
 
 def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> dict[str, tuple[int | None, ...]]:
@@ -232,7 +232,7 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
     if precision not in STORED:
         raise ValueError(f"the precision is {precision!r}, not one of {', '.join(STORED)}")
     for site in sites:
-        if {name: type(value) for name, value in site.items()} != _SITE:
+        if not _typed(site, _SITE):
             raise ValueError(f"a site has other fields than {', '.join(_SITE)}")
         sides = site["kernel"]
         proper = len(sides) == 4 and all(_whole(side, 1) for side in sides) and _whole(math.prod(sides))
@@ -241,17 +241,18 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
         if site["kernel"][2 if site["placement"] == "depthwise" else 3] != site["channels"]:
             raise ValueError(f"the kernel of site {site['name']} is not of its channels")
     for residual in document["residuals"]:
-        if {name: type(value) for name, value in residual.items()} != _RESIDUAL:
+        if not _typed(residual, _RESIDUAL):
             raise ValueError(f"a block has other fields than {', '.join(_RESIDUAL)}")
-        entry, join = residual["nodes"]
-        if not _whole(entry) or not _whole(join) or not entry < join:
-            raise ValueError(f"block {residual['block']} lies between the nodes {residual['nodes']}")
+        nodes = residual["nodes"]
+        if len(nodes) != 2 or not all(_whole(node) for node in nodes) or not nodes[0] < nodes[1]:
+            raise ValueError(f"block {residual['block']} lies between the nodes {nodes}")
         if not all(_whole(number) for number in residual["sites"]):
             raise ValueError(f"block {residual['block']} has odd sites")
     total, bound = (sum(site["channels"] for site in sites if every or site["bound"]) for every in (True, False))
-    inputs = {name: tuple(shape) for name, shape in document["inputs"].items()}
-    features = inputs.get("head_kernel", (0,))[0]
-    wanted = {"scale": (bound,), "bias": (bound,), "head_kernel": (features, None), "head_bias": (None,)}
+    inputs = document["inputs"]
+    head = inputs.get("head_kernel")
+    features = head[0] if isinstance(head, list) and head else None
+    wanted = {"scale": [bound], "bias": [bound], "head_kernel": [features, None], "head_bias": [None]}
     if not container.alike(inputs, wanted) or not _whole(features, 1):
         raise ValueError(f"the inputs are {inputs!r}, not {wanted!r}")
     needed = ["scale", "bias", *(["kernel_max"] if precision in ("dynamic", "int8") else [])]
@@ -260,13 +261,15 @@ def _check_document(document: dict[str, Any], tensors: Tensors, kind: str) -> di
             raise ValueError(f"the backbone's own {name} is not of {total} values")
     if kind == "onnx" and ("bake_graph" not in tensors or tensors["bake_graph"].dtype != np.uint8):
         raise ValueError("the nodes of the form bake are absent")
-    return inputs
+    return {name: tuple(shape) for name, shape in inputs.items()}
 
 
 def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tensors) -> None:
     """Every place the bake table names must be the one that the file itself has, once, and of the right size."""
     table, sites = document["bake"], document["sites"]
     table.setdefault("residuals", [])
+    if not isinstance(table["sites"], list):
+        raise ValueError("it has no sites")
     if len(table["sites"]) != len(sites):
         raise ValueError(f"it names {len(table['sites'])} sites of {len(sites)}")
     if len(table["residuals"]) != len(document["residuals"]):
@@ -276,12 +279,10 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
     activations, integer = table["activations"], document["precision"] == "int8"
     if bool(activations) != integer:
         raise ValueError(f"it names {len(activations)} activations of a graph in {document['precision']}")
-    ranges = [row["range"] for row in activations]
-    numbers = [*ranges, *(row["input"] for row in [*table["sites"], table["head"]])]
-    if not all(_whole(number) for number in numbers):
-        raise ValueError("a range has no proper number")
+    ranges = {row["range"] for row in activations}
+    numbers = [row["input"] for row in [*table["sites"], table["head"]]]
     nodes = [node for row in document["residuals"] for node in row["nodes"]]
-    if integer and not set(ranges).issuperset([*numbers, *(node + 1 for node in nodes)]):
+    if integer and not ranges.issuperset([*numbers, *(node + 1 for node in nodes)]):
         raise ValueError("an operator's input has no range")
 
     taken: list[tuple[int, int]] = []
@@ -324,6 +325,11 @@ def _check_table(data: bytes, kind: str, document: dict[str, Any], tensors: Tens
         raise ValueError("two entries share their bytes")
 
 
+def _typed(row: Any, fields: dict[str, type]) -> bool:
+    """Whether it has these fields, of these types."""
+    return isinstance(row, dict) and {name: type(value) for name, value in row.items()} == fields
+
+
 def _whole(value: Any, least: int = 0) -> bool:
     """Whether it counts something: other readers have 32 bits for it."""
     return type(value) is int and least <= value < 2**31
@@ -339,10 +345,10 @@ def _difference(got: Any, expected: Any, name: str = "it") -> str:
     """Where two tables differ, for a sentence."""
     if isinstance(got, dict) and isinstance(expected, dict):
         for key in [*got, *expected]:
-            if got.get(key) != expected.get(key):
+            if not container.alike(got.get(key), expected.get(key)):
                 return _difference(got.get(key), expected.get(key), f"{name}.{key}" if name != "it" else key)
     if isinstance(got, list) and isinstance(expected, list) and len(got) == len(expected):
         for index, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
-            if mine != theirs and isinstance(mine, dict | list):
+            if isinstance(mine, dict | list) and not container.alike(mine, theirs):
                 return _difference(mine, theirs, f"{name}[{index}]")
     return name

@@ -15,9 +15,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' own helpers
 
-from edgepatch.converters import onnx, tflite
-
 from edgepatch import container
+from edgepatch.converters import onnx, tflite
 from edgepatch.runtime import graph_file
 
 from . import DATA, breaking, decoding, digests, graph, pictures, running, tasks
@@ -28,7 +27,9 @@ CONVERTERS: dict[str, Any] = {"tflite": tflite, "onnx": onnx}
 def main() -> None:
     if sys.argv[1:] != ["broken"]:
         make_sound()
-    write("broken", breaking.rows())
+    broken, words = breaking.rows()
+    write("broken", broken)
+    write("words", words)
     sizes = [path.stat().st_size for path in DATA.rglob("*") if path.is_file()]
     print(f"{len(sizes)} files, {sum(sizes):,} bytes")
 

@@ -7,11 +7,21 @@ from typing import Any
 
 from edgepatch import blob, codec
 from edgepatch.blob import Patch
-from edgepatch.errors import EdgepatchError
-from edgepatch.runtime import fitting, graph_file, heads
+from edgepatch.errors import EdgepatchError, printable
+from edgepatch.runtime import baking, fitting, graph_file, heads
 from edgepatch.runtime.graph_file import Graph
 
-from . import broken_bytes, broken_documents, broken_graphs, broken_values, recipes, running, source
+from . import (
+    broken_bytes,
+    broken_documents,
+    broken_graphs,
+    broken_limits,
+    broken_values,
+    broken_words,
+    recipes,
+    running,
+    source,
+)
 from .forging import Case
 
 
@@ -22,11 +32,14 @@ def cases() -> Iterator[Case]:
     yield from broken_documents.documents()
     yield from broken_values.stored()
     yield from broken_values.heads()
+    yield from broken_words.patches()
 
 
 def graphs() -> Iterator[Case]:
     """Every broken graph."""
     yield from broken_graphs.graphs()
+    yield from broken_words.graphs()
+    yield from broken_limits.graphs()
 
 
 def fits() -> Iterator[tuple[str, str, bytes, str]]:
@@ -34,67 +47,101 @@ def fits() -> Iterator[tuple[str, str, bytes, str]]:
     yield from broken_graphs.fits()
 
 
-def library_outcome(data: bytes, trunk: Graph) -> dict[str, Any] | None:
+def binds() -> Iterator[tuple[str, str, bytes, str]]:
+    """Graphs that are sound until they are laid out for a patch: see `broken_limits.binds`."""
+    yield from broken_limits.binds()
+
+
+def library_error(data: bytes, trunk: Graph) -> EdgepatchError | None:
     """What is wrong with a patch as far as it can be told without a graph: read, decode against the sites, its head."""
 
     def work() -> None:
         patch = blob.parse(data, "file")
         heads.of(patch, codec.decode(patch, trunk.trunk, "file"), "file")
 
-    return _outcome(work)
+    return _error(work)
 
 
-def runtime_outcome(data: bytes, graph: Graph) -> dict[str, Any] | None:
+def runtime_error(data: bytes, graph: Graph) -> EdgepatchError | None:
     """What is wrong with a patch for a graph: read, fit, its head."""
 
     def work() -> None:
         patch: Patch = blob.parse(data, "file")
         heads.of(patch, fitting.fit(graph, patch, "file").values, "file")
 
-    return _outcome(work)
+    return _error(work)
 
 
-def fit_outcome(data: bytes, patch: str) -> dict[str, Any] | None:
+def fit_error(data: bytes, patch: str) -> EdgepatchError | None:
     """What is wrong with a patch, by its name, for a graph."""
-    return runtime_outcome(source(f"{patch}.epatch"), graph_file.parse(data, "graph"))
+    return runtime_error(source(f"{patch}.epatch"), graph_file.parse(data, "graph"))
 
 
-def graph_outcome(data: bytes) -> dict[str, Any] | None:
+def bind_error(data: bytes, patch: str) -> EdgepatchError | None:
+    """What is wrong with a graph when it is laid out for a patch that fits it."""
+    graph, name = graph_file.parse(data, "graph"), f"{patch}.epatch"
+    fitted = fitting.fit(graph, blob.parse(source(name), name), name)
+    return _error(lambda: baking.bind_model(graph, fitted))
+
+
+def graph_error(data: bytes) -> EdgepatchError | None:
     """What is wrong with a graph."""
-    return _outcome(lambda: graph_file.parse(data, "file"))
+    return _error(lambda: graph_file.parse(data, "file"))
 
 
-def _outcome(work: Callable[[], object]) -> dict[str, Any] | None:
+def _error(work: Callable[[], object]) -> EdgepatchError | None:
     try:
         work()
     except EdgepatchError as error:
-        # what stands behind a colon is a parser's own words
-        return {
-            "code": error.exit_code,
-            "field": error.details.get("field"),
-            "problem": error.message.partition(":")[0],
-        }
+        return error
     return None
 
 
-def rows() -> dict[str, Any]:
-    """The cases as data/broken.json has them."""
+def row(error: EdgepatchError | None) -> dict[str, Any] | None:
+    """An error as data/broken.json has it."""
+    if error is None:
+        return None
+    # what stands behind a colon may be a parser's own words
+    return {"code": error.exit_code, "field": error.details.get("field"), "problem": error.message.partition(":")[0]}
+
+
+def words(error: EdgepatchError | None) -> list[str | None] | None:
+    """All that it says, as data/words.json has it: the sentence, what was got, what was expected.
+
+    None where some of it is not ours: what a parser says, or Python of a missing key.
+    """
+    if error is None or type(error.__cause__) not in (type(None), ValueError):
+        return None
+    facts = (error.details.get(name) for name in ("got", "expected"))
+    return [error.message, *(None if fact is None else printable(fact) for fact in facts)]
+
+
+def rows() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The cases as data/broken.json has them, and what data/words.json has of each."""
     trunk = graph_file.parse(source(running.GATED[0]), "graph")
     whole = graph_file.parse(source("gated-int8.tflite"), "graph")
-    found: dict[str, Any] = {"patches": [], "graphs": [], "fits": []}
+    found: dict[str, Any] = {"patches": [], "graphs": [], "fits": [], "binds": []}
+    said: dict[str, Any] = {"library": {}, "runtime": {}, "graphs": {}, "fits": {}, "binds": {}}
     for name, of, data in cases():
-        row = {"name": name, "of": of, "recipe": recipes.told(data, source(of))}
-        library, runtime = library_outcome(data, trunk), runtime_outcome(data, whole)
+        told = {"name": name, "of": of, "recipe": recipes.told(data, source(of))}
+        library, runtime = library_error(data, trunk), runtime_error(data, whole)
         assert runtime, f"{name} is not refused"
-        found["patches"].append({**row, "library": library, "runtime": runtime})
+        found["patches"].append({**told, "library": row(library), "runtime": row(runtime)})
+        said["library"][name] = words(library)
+        said["runtime"][name] = None if row(library) == row(runtime) else words(runtime)
     for name, of, data in graphs():
-        outcome = graph_outcome(data)
-        assert outcome, f"{name} is not refused"
-        found["graphs"].append({"name": name, "of": of, "recipe": recipes.told(data, source(of)), "error": outcome})
-    for name, of, data, patch in fits():
-        row = {"name": name, "of": of, "recipe": recipes.told(data, source(of)), "patch": patch}
-        found["fits"].append({**row, "error": fit_outcome(data, patch)})
+        error = graph_error(data)
+        assert error, f"{name} is not refused"
+        told = {"name": name, "of": of, "recipe": recipes.told(data, source(of))}
+        found["graphs"].append({**told, "error": row(error)})
+        said["graphs"][name] = words(error)
+    for part, made, held in (("fits", fits(), fit_error), ("binds", binds(), bind_error)):
+        for name, of, data, patch in made:
+            told = {"name": name, "of": of, "recipe": recipes.told(data, source(of)), "patch": patch}
+            error = held(data, patch)
+            found[part].append({**told, "error": row(error)})
+            said[part][name] = words(error)
     for part, each in found.items():
-        names = [row["name"] for row in each]
+        names = [one["name"] for one in each]
         assert len(set(names)) == len(names), (part, sorted(name for name in names if names.count(name) > 1))
-    return found
+    return found, {part: {name: each for name, each in of.items() if each} for part, of in said.items()}

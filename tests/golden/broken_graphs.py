@@ -6,15 +6,13 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from test_baking import forged
 
-from edgepatch import container
 from edgepatch.runtime import graph_file
 from edgepatch.runtime.formats import flatbuffer, operators, protobuf
 
 from . import source
-from .forging import Case, Document
+from .forging import Case, Document, put, sealed
 
 
 def graphs() -> Iterator[Case]:
@@ -129,9 +127,9 @@ def _strangers() -> Iterator[Case]:
     data = source(of)
     codes = [flatbuffer.Table(data, place) for place in flatbuffer.root(data).tables(flatbuffer.MODEL_CODES)]
     code = next(code for code in codes if code.at(operators.CODE) is not None)
-    yield "operator_of_old", of, _sealed(_put(data, code.need(operators.CODE_OLD), b"\x77"), "tflite")
-    yield "operator_unknown", of, _sealed(_put(data, code.need(operators.CODE), struct.pack("<i", 119)), "tflite")
-    yield "operator_below_zero", of, _sealed(_put(data, code.need(operators.CODE), struct.pack("<i", -1)), "tflite")
+    yield "operator_of_old", of, sealed(put(data, code.need(operators.CODE_OLD), b"\x77"), "tflite")
+    yield "operator_unknown", of, sealed(put(data, code.need(operators.CODE), struct.pack("<i", 119)), "tflite")
+    yield "operator_below_zero", of, sealed(put(data, code.need(operators.CODE), struct.pack("<i", -1)), "tflite")
 
     of = "gated-fp32.onnx"
     data = source(of)
@@ -142,11 +140,11 @@ def _strangers() -> Iterator[Case]:
         for each in path:
             begin, end = next(span for field, *span in protobuf.fields(data, begin, end) if field == each)
         assert end - begin < 128
-        return _sealed(_put(data, begin - 2, bytes([number << 3 | 2])), "onnx")
+        return sealed(put(data, begin - 2, bytes([number << 3 | 2])), "onnx")
 
     node = (protobuf.MODEL_GRAPH, protobuf.GRAPH_NODE)
-    yield "onnx_operator", of, _sealed(data.replace(b"\x22\x04Conv", b"\x22\x04Loop", 1), "onnx")
-    yield "onnx_operator_of_the_skeleton", of, _sealed(data, "onnx", lambda nodes: nodes.replace(b"Conv", b"Loop", 1))
+    yield "onnx_operator", of, sealed(data.replace(b"\x22\x04Conv", b"\x22\x04Loop", 1), "onnx")
+    yield "onnx_operator_of_the_skeleton", of, sealed(data, "onnx", lambda nodes: nodes.replace(b"Conv", b"Loop", 1))
     yield "onnx_domain", of, tag(operators.NODE_DOMAIN, *node, protobuf.NODE_OUTPUT)
     yield "onnx_operator_with_a_graph", of, tag(6, *node, protobuf.NODE_ATTRIBUTE, protobuf.ATTRIBUTE_NAME)
     elsewhere = (protobuf.MODEL_GRAPH, protobuf.GRAPH_INITIALIZER, protobuf.TENSOR_NAME)
@@ -182,23 +180,6 @@ def fits() -> Iterator[tuple[str, str, bytes, str]]:
     yield "no_blocks_to_skip", of, forged(source(of), "tflite", without_blocks), "skip"
     yield "no_blocks_to_skip_nor_skipped", of, forged(source(of), "tflite", without_blocks), "mask"
     yield "another_backbone", of, graph(backbone_id="0" * 64), "scale_bias"
-
-
-def _put(data: bytes, place: int, new: bytes) -> bytes:
-    return data[:place] + new + data[place + len(new) :]
-
-
-def _sealed(data: bytes, kind: str, change: Callable[[bytes], bytes] = bytes) -> bytes:
-    """A changed graph of the same length, with its checksums computed anew; `change` is of an .onnx's bake form."""
-    span = graph_file.find(data, kind)
-    assert span is not None
-    document, tensors = container.parse(graph_file.FORMATS[kind].unpack(data[slice(*span)]), "graph")
-    if kind == "onnx":
-        tensors["bake_graph"] = np.frombuffer(change(tensors["bake_graph"].tobytes()), np.uint8)
-    document["graph_sha256"] = graph_file.hash_around(data, span)
-    packed = graph_file.FORMATS[kind].pack(container.dump(document, tensors))
-    assert len(packed) == span[1] - span[0]
-    return _put(data, span[0], packed)
 
 
 def _same_length(data: bytes, kind: str, backbone_id: str) -> bytes:

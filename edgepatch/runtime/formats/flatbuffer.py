@@ -6,6 +6,8 @@ import dataclasses
 import struct
 from collections.abc import Collection, Iterable
 
+from edgepatch.runtime.formats import names
+
 # fields of the TFLite schema's tables, by number
 MODEL_CODES, MODEL_SUBGRAPHS, MODEL_BUFFERS, MODEL_METADATA, MODEL_SIGNATURES = 1, 2, 4, 6, 7
 SUBGRAPH_TENSORS, SUBGRAPH_INPUTS, SUBGRAPH_OUTPUTS, SUBGRAPH_OPERATORS = 0, 1, 2, 3
@@ -80,7 +82,7 @@ class Table:
     def follow(self, field: int) -> int | None:
         """Where a field's vector, string or table stands."""
         place = self.at(field)
-        return None if place is None else place + struct.unpack_from("<I", self.data, place)[0]
+        return None if place is None else _follow(self.data, place)
 
     def table(self, field: int) -> Table:
         """The table a field points at."""
@@ -92,7 +94,7 @@ class Table:
         begin, end = self.span(field, 4) or (0, 0)
         if end - begin > 4 * MAX_TABLES:
             raise ValueError(f"a vector of {(end - begin) // 4} tables")
-        return [at + struct.unpack_from("<I", self.data, at)[0] for at in range(begin, end, 4)]
+        return [_follow(self.data, at) for at in range(begin, end, 4)]
 
     def numbers(self, field: int) -> list[int]:
         """A vector of 32-bit integers: a shape, or what an operator reads or makes."""
@@ -106,7 +108,7 @@ class Table:
         begin, end = self.span(field) or (0, 0)
         if end - begin > MAX_TEXT:
             raise ValueError(f"a name of {end - begin} bytes")
-        return self.data[begin:end].decode()
+        return names.text(self.data[begin:end])
 
     def span(self, field: int, width: int = 1) -> Span | None:
         """Begin and end of a string, or of a vector whose items are `width` bytes wide."""
@@ -126,9 +128,17 @@ class Table:
         return span
 
 
+def _follow(data: bytes, place: int) -> int:
+    """Where the offset at a place points to: forward, as all of a flatbuffer's but those to vtables."""
+    target: int = place + struct.unpack_from("<I", data, place)[0]
+    if target > len(data):
+        raise ValueError("an offset that leads out of the file")
+    return target
+
+
 def root(data: bytes) -> Table:
     """The Model table of a .tflite."""
-    return Table(data, struct.unpack_from("<I", data)[0])
+    return Table(data, _follow(data, 0))
 
 
 def signatures(data: bytes) -> dict[str, Table]:

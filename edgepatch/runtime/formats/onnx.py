@@ -62,7 +62,9 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
             rows.named(row) | {"kernel": list(found[f"{_name(row['operator'])}/kernel"])} for row in table["sites"]
         ],
         "head": rows.named(table["head"]) | {"operator": _name(table["head"]["operator"])},
-        "activations": [{"tensor": _name(row["tensor"]), "range": row["range"]} for row in table["activations"]],
+        "activations": [
+            {"tensor": _name(row["tensor"]), "range": rows.index(row["range"])} for row in table["activations"]
+        ],
         "residuals": _blocks(document, tensors),
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from edgepatch.runtime.formats import flatbuffer as fb
 from edgepatch.runtime.formats import protobuf
 from edgepatch.runtime.formats.flatbuffer import Table
+from edgepatch.runtime.formats.names import text
 
 # of a .tflite, by the schema's numbers
 TFLITE = {
@@ -74,18 +75,18 @@ def require_onnx(model: bytes) -> None:
             if field == protobuf.GRAPH_NODE:
                 _require_node(model, *inner)
             elif field == protobuf.GRAPH_INITIALIZER:
-                parts = {part for part, _, _ in protobuf.fields(model, *inner)}
-                if parts & {protobuf.TENSOR_EXTERNAL, protobuf.TENSOR_LOCATION}:
+                elsewhere = (protobuf.TENSOR_EXTERNAL, protobuf.TENSOR_LOCATION)
+                if any(part in elsewhere for part, _, _ in protobuf.fields(model, *inner)):
                     raise ValueError("an initializer's values are in another file")
 
 
 def _require_node(model: bytes, begin: int, end: int) -> None:
     for field, *span in protobuf.fields(model, begin, end):
-        if field == protobuf.NODE_OPERATOR and (name := model[slice(*span)].decode()) not in ONNX.split():
+        if field == protobuf.NODE_OPERATOR and (name := text(model[slice(*span)])) not in ONNX.split():
             raise ValueError(f"operator {name[:40]} is not one of {ONNX.replace(' ', ', ')}")
         if field == NODE_DOMAIN and span[1] > span[0]:
             raise ValueError("an operator is of a domain of its own")
         if field == protobuf.NODE_ATTRIBUTE:
-            odd = {part for part, _, _ in protobuf.fields(model, *span)} - ATTRIBUTE
-            if odd:
-                raise ValueError(f"an attribute has a field {min(odd)}")
+            for part, _, _ in protobuf.fields(model, *span):
+                if part not in ATTRIBUTE:
+                    raise ValueError(f"an attribute has a field {part}")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from edgepatch.runtime.formats.names import text
+
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2  # StringStringEntryProto
 MODEL_IR_VERSION, MODEL_OPSET, OPSET_DOMAIN, OPSET_VERSION = 1, 8, 1, 2
@@ -42,12 +44,16 @@ def fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
             raise ValueError("a message of a million fields")
         key, begin = _varint(data, begin)
         wire = key & 7
+        if key >= 1 << 32:
+            raise ValueError("a field of no number")
         if wire == 2:
             length, begin = _varint(data, begin)
         elif wire == 0:
             length = _varint(data, begin)[1] - begin
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
         else:
-            length = {1: 8, 5: 4}.get(wire, end)
+            raise ValueError("a field of an unknown kind")
         if begin + length > end:
             raise ValueError("a field longer than its message")
         yield key >> 3, begin, begin + length
@@ -74,7 +80,7 @@ def initializers(data: bytes) -> dict[str, Span]:
             if field == GRAPH_INITIALIZER:
                 parts = {part: (begin, end) for part, begin, end in fields(data, *tensor)}
                 if TENSOR_NAME in parts and TENSOR_RAW in parts:
-                    found[data[slice(*parts[TENSOR_NAME])].decode()] = parts[TENSOR_RAW]
+                    found[text(data[slice(*parts[TENSOR_NAME])])] = parts[TENSOR_RAW]
     return found
 
 
@@ -95,7 +101,7 @@ def nodes(model: bytes) -> Nodes:
     """
 
     def names(span: Span, field: int) -> list[str]:
-        return [model[begin:end].decode() for number, begin, end in fields(model, *span) if number == field]
+        return [text(model[begin:end]) for number, begin, end in fields(model, *span) if number == field]
 
     found = Nodes([], [], [])
     for number, *graph in fields(model, 0, len(model)):
@@ -118,7 +124,7 @@ def without_nodes(model: bytes, left_out: Collection[int], renamed: Mapping[str,
     def of_node(field: int, content: bytes) -> bytes:
         if field != NODE_INPUT:
             return content
-        name = content.decode()
+        name = text(content)
         read.add(renamed.get(name, name))
         return renamed[name].encode() if name in renamed else content
 
@@ -269,6 +275,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < 0x80 and value < 1 << 64:  # parsers forget bits beyond, and each reader would see another number
             return value, at
     raise ValueError("a number too long")

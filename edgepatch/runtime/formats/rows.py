@@ -31,6 +31,17 @@ class Block:
     join: Any
 
 
+def index(value: Any) -> int:
+    """A number that counts from the start; other readers have 32 bits for it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{value!r} is no index")
+    return value
+
+
 def named(row: dict[str, Any]) -> dict[str, Any]:
     """What a table says of a site or the head that no file can tell: operator, input's range, shift of the bias.
 
@@ -39,7 +50,8 @@ def named(row: dict[str, Any]) -> dict[str, Any]:
     """
     if "shift" in row and type(row["shift"]) is not float:
         raise ValueError(f"{row['shift']!r} is no shift of a bias")
-    return {name: row[name] for name in ("operator", "input", *(["shift"] if "shift" in row else []))}
+    found = {"operator": row["operator"], "input": index(row["input"])}
+    return found | {"shift": row["shift"]} if "shift" in row else found
 
 
 def shifted(graph: Graph, values: Tensors) -> Tensors:
@@ -66,7 +78,12 @@ def skipped(rows: Sequence[dict[str, Any]], values: Tensors) -> tuple[list[dict[
 def claims(document: dict[str, Any], run: str) -> list[tuple[Any, Any]]:
     """What a document and its bake table say of each block: its `run` of operators, and the numbers of its sites."""
     table = document["bake"]["residuals"]
-    return [(row[run], said["sites"]) for row, said in zip(table, document["residuals"], strict=True)]
+    if not all(isinstance(row[run], list) for row in table):
+        raise ValueError("a block has no run of operators")
+    return [
+        ([index(each) for each in row[run]], said["sites"])
+        for row, said in zip(table, document["residuals"], strict=True)
+    ]
 
 
 def blocks(
@@ -96,9 +113,11 @@ def blocks(
             readers.setdefault(value, []).append(number)
     found: list[Block] = []
     for run, numbers in claimed:
+        if len(run) != 2:
+            raise ValueError("a run of operators has no begin and end")
         begin, end = run
         first = found[-1].end if found else 0
-        if type(begin) is not int or type(end) is not int or not first <= begin < end <= len(operators):
+        if not first <= begin < end <= len(operators):
             raise ValueError(f"the block of operators {run} overlaps another or leads out of the graph")
         if numbers != [number for number, operator in enumerate(sites) if begin <= operator < end]:
             raise ValueError(f"the block of operators {run} has other sites than {numbers}")

@@ -72,15 +72,17 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
     held, operators = subgraph.tables(fb.SUBGRAPH_TENSORS), subgraph.tables(fb.SUBGRAPH_OPERATORS)
 
     def tensor(index: int) -> Table:
-        return Table(data, held[_index(index)])
+        return Table(data, held[rows.index(index)])
 
     def buffer(holder: Table) -> Table:
         return Table(data, buffers[holder.number(fb.TENSOR_BUFFER)])
 
     def constants(row: dict[str, Any]) -> tuple[Table, Table, Table]:
-        operator = Table(data, operators[_index(row["operator"])])
-        kernel, bias = operator.numbers(fb.OPERATOR_INPUTS)[1:3]
-        return tensor(kernel), tensor(bias), tensor(operator.numbers(fb.OPERATOR_OUTPUTS)[0])
+        operator = Table(data, operators[rows.index(row["operator"])])
+        inputs = operator.numbers(fb.OPERATOR_INPUTS)
+        if len(inputs) < 3:
+            raise ValueError(f"operator {row['operator']} has no kernel and bias")
+        return tensor(inputs[1]), tensor(inputs[2]), tensor(operator.numbers(fb.OPERATOR_OUTPUTS)[0])
 
     @functools.cache
     def sources() -> dict[int, int]:
@@ -95,13 +97,13 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         # half-precision kernels pass a DEQUANTIZE first
         kept = kernel if kernel.number(fb.TENSOR_BUFFER) else tensor(sources()[kernel.position])
         found = {
-            "kernel": _need(buffer(kept).span(fb.BUFFER_DATA)),
-            "bias": _need(buffer(bias).span(fb.BUFFER_DATA)),
+            "kernel": list(buffer(kept).vector(fb.BUFFER_DATA)),
+            "bias": list(buffer(bias).vector(fb.BUFFER_DATA)),
         }
         if quantised and kernel.at(fb.TENSOR_QUANTIZATION) is not None:
-            found["kernel_scale"] = _need(kernel.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+            found["kernel_scale"] = list(kernel.table(fb.TENSOR_QUANTIZATION).vector(fb.QUANTIZATION_SCALE, 4))
             if bias.at(fb.TENSOR_QUANTIZATION) is not None:
-                found["bias_scale"] = _need(bias.table(fb.TENSOR_QUANTIZATION).span(fb.QUANTIZATION_SCALE, 4))
+                found["bias_scale"] = list(bias.table(fb.TENSOR_QUANTIZATION).vector(fb.QUANTIZATION_SCALE, 4))
         return rows.named(row) | {"shape": kernel.numbers(fb.TENSOR_SHAPE)} | found
 
     def head(row: dict[str, Any]) -> dict[str, Any]:
@@ -109,13 +111,13 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         answer = tensor(subgraph.numbers(fb.SUBGRAPH_OUTPUTS)[0])
         found: dict[str, Any] = {
             "output_shapes": [
-                _need(each.span(fb.TENSOR_SHAPE, 4))
+                list(each.vector(fb.TENSOR_SHAPE, 4))
                 for each in {output.position: output, answer.position: answer}.values()
             ]
         }
         for name, holder in zip(HEAD_DATA, (kernel, bias), strict=True):
             found[f"{name}_data"] = buffer(holder).need(fb.BUFFER_DATA)
-            found[f"{name}_shape"] = _need(holder.span(fb.TENSOR_SHAPE, 4))
+            found[f"{name}_shape"] = list(holder.vector(fb.TENSOR_SHAPE, 4))
             if holder.at(fb.TENSOR_QUANTIZATION) is not None:
                 parameters = holder.table(fb.TENSOR_QUANTIZATION)
                 found[f"{name}_scale"] = parameters.need(fb.QUANTIZATION_SCALE)
@@ -127,11 +129,11 @@ def locate(data: bytes, document: dict[str, Any], tensors: Tensors) -> dict[str,
         return {
             "tensor": number,
             "range": ranges.get(number),
-            "scale": _need(parameters.span(fb.QUANTIZATION_SCALE, 4)),
-            "zero_point": _need(parameters.span(fb.QUANTIZATION_ZERO_POINT, 8)),
+            "scale": list(parameters.vector(fb.QUANTIZATION_SCALE, 4)),
+            "zero_point": list(parameters.vector(fb.QUANTIZATION_ZERO_POINT, 8)),
         }
 
-    ranges = {row["tensor"]: row["range"] for row in table["activations"]}
+    ranges = {rows.index(row["tensor"]): rows.index(row["range"]) for row in table["activations"]}
     moving = [
         number
         for number, position in enumerate(held)
@@ -160,7 +162,7 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
         rows.claims(document, "operators"),
     )
     for block in found:
-        ends = [Table(data, tensors[_index(number)]) for number in (block.entry, block.join)]
+        ends = [Table(data, tensors[rows.index(number)]) for number in (block.entry, block.join)]
         entry, join = ((end.byte(fb.TENSOR_TYPE), end.numbers(fb.TENSOR_SHAPE)) for end in ends)
         if entry != join:
             raise ValueError(f"tensor {block.entry} cannot stand for tensor {block.join}")
@@ -169,14 +171,14 @@ def _blocks(data: bytes, document: dict[str, Any], subgraph: Table) -> dict[str,
     for number, numbers in enumerate(reads):
         for index, read in enumerate(numbers):
             if read in places:
-                places[read].append((number, _need(operators[number].span(fb.OPERATOR_INPUTS, 4))[0] + 4 * index))
+                places[read].append((number, operators[number].vector(fb.OPERATOR_INPUTS, 4)[0] + 4 * index))
 
     def readers(block: rows.Block) -> list[list[int]]:
         """Where operators outside a block say that they read its join."""
         outside = [place for number, place in places[block.join] if not block.begin <= number < block.end]
         return [[place, place + 4] for place in outside]
 
-    begin, end = _need(subgraph.span(fb.SUBGRAPH_OPERATORS, 4))
+    begin, end = subgraph.vector(fb.SUBGRAPH_OPERATORS, 4)
     return {
         "residuals": [
             {"operators": [block.begin, block.end], "entry": block.entry, "join": block.join, "readers": readers(block)}
@@ -278,16 +280,3 @@ def _cut(graph: Graph, values: Tensors) -> list[Edit]:
         *fb.forget_codes(graph.data, {operator.number(fb.OPERATOR_CODE) for operator in tables}),
         *((place, struct.pack("<i", entry)) for place, entry in entries),
     ]
-
-
-def _need(span: Span | None) -> list[int]:
-    if span is None:
-        raise ValueError("a vector is absent")
-    return list(span)
-
-
-def _index(value: Any) -> int:
-    """Negative numbers would count from the end."""
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no index")
-    return value

@@ -76,9 +76,8 @@ def check(patch: Patch, values: Tensors, file: object) -> None:
     if len(outputs) != 2 * len(anchors.shapes):
         raise bad("has anchors for other maps", "anchors", len(anchors.shapes), f"{len(outputs) / 2:g} maps")
     if patch.decode.get("activation") not in ACTIVATIONS:
-        raise bad(
-            "has scores that this version does not know", "activation", patch.decode.get("activation"), ACTIVATIONS
-        )
+        unknown = patch.decode.get("activation")
+        raise bad("has scores that this version does not know", "activation", unknown, " or ".join(ACTIVATIONS))
     if patch.input.resize != "stretch":
         raise bad("has a detector that cannot be brought back to the picture", "input", patch.input.resize, "stretch")
     if not patch.labels:

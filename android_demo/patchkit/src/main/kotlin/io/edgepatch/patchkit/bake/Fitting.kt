@@ -3,6 +3,8 @@ package io.edgepatch.patchkit.bake
 import io.edgepatch.patchkit.codec.Codec
 import io.edgepatch.patchkit.errors.BadFileException
 import io.edgepatch.patchkit.errors.MismatchException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.tuple
 import io.edgepatch.patchkit.graph.Dense
 import io.edgepatch.patchkit.graph.Graph
 import io.edgepatch.patchkit.graph.Precision
@@ -105,7 +107,7 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
         throw mismatch(
             "changes sites that this graph keeps as they are",
             "sites",
-            "${patch.kind.take(40)}, with ${document.sites[outside].name}",
+            "${begin(patch.kind, 40)}, with ${document.sites[outside].name}",
             "placement ${document.placement}",
             "Export a graph with --placement all, or train a patch for the graph's placement.",
         )
@@ -148,7 +150,7 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
             }
             val shape = head[name] ?: got
             if (shape.size != got.size || shape.zip(got).any { (side, mine) -> side != null && side != mine }) {
-                throw mismatch("has a tensor of another shape than the graph takes", name, "$got", "$shape")
+                throw mismatch("has a tensor of another shape than the graph takes", name, tuple(got), tuple(shape))
             }
         }
     }
@@ -157,7 +159,7 @@ class Fitting private constructor(private val graph: Graph, private val patch: P
     private fun checkLabels(shape: List<Int>) {
         if (shape.isEmpty() || shape.last() == patch.labels.size) return
         throw BadFileException(
-            "has labels for another head", file = file, field = Dense.KERNEL, got = shape,
+            "has labels for another head", file = file, field = Dense.KERNEL, got = tuple(shape),
             expected = "${patch.labels.size} classes, one or more",
         )
     }

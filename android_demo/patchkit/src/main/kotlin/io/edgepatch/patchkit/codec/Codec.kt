@@ -2,6 +2,9 @@ package io.edgepatch.patchkit.codec
 
 import io.edgepatch.patchkit.errors.BadFileException
 import io.edgepatch.patchkit.errors.MismatchException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.said
+import io.edgepatch.patchkit.errors.tuple
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asObject
@@ -11,6 +14,7 @@ import io.edgepatch.patchkit.model.HeadNetwork
 import io.edgepatch.patchkit.model.Patch
 import io.edgepatch.patchkit.model.Tensor
 import io.edgepatch.patchkit.model.Trunk
+import java.math.BigInteger
 
 /**
  * How a patch's values are stored, and what they make of a network: the reading half of Python's `edgepatch.codec`.
@@ -31,7 +35,7 @@ object Codec {
      */
     fun shapes(patch: Patch, file: String?): Map<String, List<Int>> {
         fun bad(problem: String, name: String, got: Any?, expected: Any?) = BadFileException(
-            problem, file = file, field = "codec.$name", got = got.toString().take(80), expected = expected,
+            problem, file = file, field = "codec.$name", got = begin(said(got), 80), expected = expected,
         )
 
         val found = LinkedHashMap<String, List<Int>>()
@@ -53,13 +57,13 @@ object Codec {
             }
             val planes = patch.tensors.getValue(name)
             val bytes = bytesOf(shape)
-            if (planes.type != DType.U8 || planes.shape.map { it.toLong() } != listOf(bits.toLong(), bytes)) {
-                throw bad("has a tensor at odds with its codec", name, planes.shape, listOf(bits, bytes))
+            if (planes.type != DType.U8 || planes.shape.map { it.toBigInteger() } != listOf(bits.toBigInteger(), bytes)) {
+                throw bad("has a tensor at odds with its codec", name, tuple(planes.shape), "($bits, $bytes)")
             }
             val steps = listOf(if (name in Effects.SITES) patch.sites[name].orEmpty().size else shape.last())
             val step = patch.tensors["${name}_step"]
             if (step == null || step.type != DType.F32 || step.shape != steps) {
-                throw bad("has steps at odds with its codec", "${name}_step", step?.shape, "float32 $steps")
+                throw bad("has steps at odds with its codec", "${name}_step", tuple(step?.shape ?: listOf(0)), "float32 ${tuple(steps)}")
             }
             found[name] = shape
             found.remove("${name}_step")
@@ -210,10 +214,10 @@ object Codec {
     private fun bit(stored: Tensor, begin: Int, at: Int): Int =
         stored.data.get(begin + at / 8).toInt() ushr (at % 8) and 1
 
-    /** Bytes of a plane of so many values, [Long.MAX_VALUE] beyond what any file holds. */
-    private fun bytesOf(shape: List<Int>): Long {
-        val count = shape.fold(1L) { product, side -> if (product > Int.MAX_VALUE) product else product * side }
-        return if (count > Int.MAX_VALUE) Long.MAX_VALUE else (count + 7) / 8
+    /** Bytes of a plane of so many values. */
+    private fun bytesOf(shape: List<Int>): BigInteger {
+        val count = shape.fold(BigInteger.ONE) { product, side -> product * side.toBigInteger() }
+        return (count + 7.toBigInteger()).shiftRight(3)
     }
 
     private fun otherShape(
@@ -226,7 +230,7 @@ object Codec {
         }
         val old = effect == Effects.SKIP && trunk.residuals == 0
         return MismatchException(
-            problem, file = file, field = effect, got = got ?: "nothing", expected = listOf(length),
+            problem, file = file, field = effect, got = got?.let { tuple(it) } ?: "nothing", expected = tuple(listOf(length)),
             mend = if (old) "Export the graph again: it was made before tasks could skip blocks." else null,
         )
     }

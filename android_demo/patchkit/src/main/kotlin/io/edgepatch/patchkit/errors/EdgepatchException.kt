@@ -12,34 +12,48 @@ package io.edgepatch.patchkit.errors
  * └── MissingPackageException 5 something is to be installed
  * ```
  *
- * @property problem one sentence, without the file.
+ * What they quote of a file is told as Python tells it, and prints: [problem], [field], [got] and [expected] hold no
+ * control characters, and no more than 500 characters of any value.
+ *
  * @property file the file concerned, as the caller named it.
- * @property field the part of that file, or of the call.
- * @property got what was found there.
- * @property expected what should have been there.
  * @property mend what the reader can do about it.
  */
 open class EdgepatchException(
-    val problem: String,
+    problem: String,
     val file: String? = null,
-    val field: String? = null,
-    val got: Any? = null,
-    val expected: Any? = null,
+    field: String? = null,
+    got: Any? = null,
+    expected: Any? = null,
     val mend: String? = null,
     cause: Throwable? = null,
 ) : Exception(problem, cause) {
     /** The number that the command line exits with. */
     open val code: Int get() = 1
 
+    /** One sentence, without the file. */
+    val problem: String = printable(problem)
+
+    /** The part of that file, or of the call. */
+    val field: String? = field?.let { printable(it) }
+
+    /** What was found there: a number or a list as it is, all else as text. */
+    val got: Any? = fact(got)
+
+    /** What should have been there. */
+    val expected: Any? = fact(expected)
+
     /** The whole of it, for people: `FILE: problem (field F, got G, expected E)`, and what mends it. */
     override val message: String
         get() {
             val facts = listOf("field" to this.field, "got" to got, "expected" to expected)
                 .filter { it.second != null }
-                .joinToString(", ") { "${it.first} ${it.second}" }
-            val text = (if (file == null) problem else "$file: $problem") + if (facts.isEmpty()) "" else " ($facts)"
-            return if (mend == null) text else "$text\n$mend"
+                .joinToString(", ") { "${it.first} ${printable(it.second)}" }
+            val text = if (file == null) problem else "${printable(file, null)}: $problem"
+            return text + (if (facts.isEmpty()) "" else " ($facts)") + (if (mend == null) "" else "\n$mend")
         }
+
+    private fun fact(value: Any?): Any? =
+        if (value == null || value is Number || value is Boolean || value is List<*>) value else printable(value)
 }
 
 /** The call itself is wrong: an unknown name, a value out of range. */

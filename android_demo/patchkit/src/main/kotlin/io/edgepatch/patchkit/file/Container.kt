@@ -1,6 +1,10 @@
 package io.edgepatch.patchkit.file
 
 import io.edgepatch.patchkit.errors.BadFileException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.length
+import io.edgepatch.patchkit.errors.quoted
+import io.edgepatch.patchkit.errors.said
 import io.edgepatch.patchkit.json.Json
 import io.edgepatch.patchkit.json.JsonException
 import io.edgepatch.patchkit.json.asList
@@ -8,6 +12,7 @@ import io.edgepatch.patchkit.json.asNumber
 import io.edgepatch.patchkit.json.asObject
 import io.edgepatch.patchkit.model.DType
 import io.edgepatch.patchkit.model.Tensor
+import java.math.BigInteger
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.MessageDigest
@@ -32,6 +37,18 @@ object Container {
     private const val MAX_RANK = 6
     private const val MAX_SIDE = (1L shl 40) - 1
     private val NAME = Regex("[A-Za-z0-9_.:/-]{1,120}")
+
+    /** Python's order of texts: by what UTF-32 makes of them, where Java's is by UTF-16's. */
+    private val BY_CHARACTERS = Comparator<String> { one, other ->
+        val mine = one.codePoints().toArray()
+        val theirs = other.codePoints().toArray()
+        val at = mine.indices.firstOrNull { it >= theirs.size || mine[it] != theirs[it] }
+        when {
+            at == null -> mine.size - theirs.size
+            at >= theirs.size -> 1
+            else -> mine[at] - theirs[at]
+        }
+    }
 
     /** Whether the bytes start as a container: the ninth opens the header. No model's does. */
     fun isContainer(data: ByteBuffer): Boolean = data.limit() > 8 && data.get(8) == '{'.code.toByte()
@@ -74,9 +91,9 @@ object Container {
     internal fun hex(digest: MessageDigest): String = digest.digest().joinToString("") { "%02x".format(it) }
 
     private fun short(value: Any?): Any {
-        if (value is Long || value is Int) return value
-        val text = value.toString()
-        return if (text.length <= 80) text else text.take(77) + "..."
+        if (value is Number && value !is Double || value is Boolean) return value
+        val text = said(value)
+        return if (length(text) <= 80) text else begin(text, 77) + "..."
     }
 
     private class Entry(val type: DType, val shape: List<Long>, val begin: Long, val end: Long)
@@ -134,7 +151,7 @@ object Container {
             val words = fields?.get("edgepatch") as? String
             val sha = fields?.get("sha256") as? String
             if (fields?.size == 2 && words != null && sha != null) return words to sha
-            val got = fields?.keys?.sorted() ?: Json.typeName(value)
+            val got = fields?.keys?.sortedWith(BY_CHARACTERS) ?: Json.typeName(value)
             throw bad("is not an edgepatch file", "__metadata__", got, "two strings, edgepatch and sha256")
         }
 
@@ -169,7 +186,7 @@ object Container {
             var end = 0L
             for ((name, value) in header) {
                 if (!NAME.matches(name)) {
-                    throw bad("has a tensor with an odd name", "header", "'$name'", "letters, digits and _.:/-")
+                    throw bad("has a tensor with an odd name", "header", quoted(name), "letters, digits and _.:/-")
                 }
                 val entry = entry(name, value)
                 entries[name] = entry
@@ -178,7 +195,7 @@ object Container {
                     throw bad("has $problem", "$name.data_offsets", entry.begin, end)
                 }
                 val size = product(entry.shape, entry.type.size)
-                if (entry.end - entry.begin != size) {
+                if ((entry.end - entry.begin).toBigInteger() != size) {
                     val expected = "$size bytes for ${entry.shape}"
                     throw bad("has a tensor of the wrong size", name, "${entry.end - entry.begin} bytes", expected)
                 }
@@ -187,7 +204,7 @@ object Container {
                 }
                 // sizes whose product is 0 may still be too large for an array
                 val nonzero = product(entry.shape.filter { it != 0L }, entry.type.size)
-                if (nonzero == Long.MAX_VALUE || entry.shape.any { it > Int.MAX_VALUE }) {
+                if (nonzero.bitLength() >= 64 || entry.shape.any { it > Int.MAX_VALUE }) {
                     throw bad(
                         "has a tensor of an impossible shape", "$name.shape", entry.shape, "a shape of an array",
                     )
@@ -244,11 +261,7 @@ object Container {
         items.filterIsInstance<Long>().takeIf { found -> found.size == items.size && found.all { it in 0..MAX_SIDE } }
     }
 
-    /** The product of sizes and a width, or [Long.MAX_VALUE] beyond it. */
-    private fun product(sides: List<Long>, width: Int): Long {
-        if (0L in sides) return 0
-        return sides.fold(width.toLong()) { product, side ->
-            if (product > Long.MAX_VALUE / side) Long.MAX_VALUE else product * side
-        }
-    }
+    /** The product of sizes and a width. */
+    private fun product(sides: List<Long>, width: Int): BigInteger =
+        sides.fold(width.toBigInteger()) { product, side -> product * side.toBigInteger() }
 }

@@ -1,6 +1,11 @@
 package io.edgepatch.patchkit.file
 
 import io.edgepatch.patchkit.errors.BadFileException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.length
+import io.edgepatch.patchkit.errors.prints
+import io.edgepatch.patchkit.errors.said
+import io.edgepatch.patchkit.errors.tuple
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asObject
@@ -54,7 +59,7 @@ private class Reader(
         val task = text("task")
         if (!printable(task, 100)) throw broken("task", task, "1 to 100 printable characters")
         val version = (document["version"] as? Long)?.takeIf { it >= 1 }
-            ?: throw broken("version", document["version"], "1 or more")
+            ?: throw broken("version", document["version"], "1 or more, in 64 bits")
         val backboneId = text("backbone_id")
         if (!ID.matches(backboneId)) throw broken("backbone_id", backboneId, "64 hexadecimal digits")
         val labels = labels()
@@ -117,7 +122,7 @@ private class Reader(
     private fun ranges(): Tensor? {
         val ranges = tensors.remove(RANGES)
         if (ranges != null && !sound(ranges)) {
-            throw bad("has broken activation ranges", RANGES, ranges.shape, "float32 pairs, the smaller one first")
+            throw bad("has broken activation ranges", RANGES, tuple(ranges.shape), "float32 pairs, the smaller one first")
         }
         val expected = if (ranges == null) emptyMap() else mapOf("activations" to ranges.shape[0].toLong())
         if (document["ranges"] != expected) {
@@ -166,7 +171,7 @@ private class Reader(
     private fun broken(field: String, got: Any?, expected: Any?) = bad("has a broken document", field, got, expected)
 
     private fun bad(problem: String, field: String, got: Any?, expected: Any?) =
-        BadFileException(problem, file = file, field = field, got = got.toString().take(80), expected = expected)
+        BadFileException(problem, file = file, field = field, got = begin(said(got), 80), expected = expected)
 
     private companion object {
         const val MAX_LABELS = 65_536
@@ -175,21 +180,7 @@ private class Reader(
         const val RANGES = "ranges" // the tensor of activation ranges, which belongs to no kind
         val ID = Regex("[0-9a-f]{64}")
 
-        /** Categories of characters that do not print: Python's `str.isprintable`, but for newer Unicode. */
-        val UNPRINTABLE = setOf(
-            Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE, Character.UNASSIGNED,
-            Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR, Character.SPACE_SEPARATOR,
-        )
-
-        fun printable(text: String, limit: Int): Boolean {
-            if (text.isEmpty() || text.codePointCount(0, text.length) > limit) return false
-            var at = 0
-            while (at < text.length) {
-                val point = text.codePointAt(at)
-                if (point != ' '.code && Character.getType(point).toByte() in UNPRINTABLE) return false
-                at += Character.charCount(point)
-            }
-            return true
-        }
+        fun printable(text: String, limit: Int): Boolean =
+            text.isNotEmpty() && length(text) <= limit && text.codePoints().allMatch(::prints)
     }
 }

@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.graph
 
+import io.edgepatch.patchkit.errors.quoted
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asObject
@@ -46,7 +47,7 @@ internal class Named<Key>(val operator: Key, val input: Int, val shift: Double?)
         fun <Key> of(value: Any?, key: (Any?) -> Key): Named<Key> {
             val row = requireNotNull(value.asObject()) { "a row is no object" }
             val shift = row["shift"]
-            require("shift" !in row || shift is Double) { "$shift is no shift of a bias" }
+            require("shift" !in row || shift is Double) { "${quoted(shift)} is no shift of a bias" }
             return Named(key(row["operator"]), index(row["input"]), shift as Double?)
         }
     }
@@ -61,11 +62,18 @@ internal fun Document.rows(name: String): List<Map<String, Any?>> {
     }
 }
 
+/** Refuses a table of more or fewer sites or blocks than the document tells of; throws [IllegalArgumentException]. */
+internal fun Document.requireCounts() {
+    val table = requireNotNull(json["bake"].asObject()) { "there is none" }
+    val named = requireNotNull(table["sites"].asList()) { "it has no sites" }
+    require(named.size == sites.size) { "it names ${named.size} sites of ${sites.size}" }
+    val blocks = if ("residuals" in table) table["residuals"].asList() else emptyList()
+    require(blocks?.size == residuals.size) { "it names ${blocks?.size ?: "no"} blocks of ${residuals.size}" }
+}
+
 /** What a document claims of the blocks that can be skipped; [run] is what its table calls their operators. */
 internal fun Document.claims(run: String): List<Claim> {
-    val rows = rows("residuals")
-    require(rows.size == residuals.size) { "it names ${rows.size} blocks of ${residuals.size}" }
-    return rows.zip(residuals) { row, said ->
+    return rows("residuals").zip(residuals) { row, said ->
         val ends = row[run].asList()
         Claim(requireNotNull(ends?.map { index(it) }) { "a block has no run of operators" }, said.sites)
     }
@@ -73,4 +81,4 @@ internal fun Document.claims(run: String): List<Claim> {
 
 /** A number that counts from the start. */
 internal fun index(value: Any?): Int =
-    requireNotNull(value.asInt(0..Int.MAX_VALUE)) { "$value is no index" }
+    requireNotNull(value.asInt(0..Int.MAX_VALUE)) { "${quoted(value)} is no index" }

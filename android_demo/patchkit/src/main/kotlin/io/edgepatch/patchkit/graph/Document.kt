@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.graph
 
+import io.edgepatch.patchkit.errors.quoted
 import io.edgepatch.patchkit.json.Json
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
@@ -66,11 +67,11 @@ class Residual(val sites: List<Int>, val nodes: Pair<Int, Int>)
 class Document internal constructor(val json: Map<String, Any?>) {
     val architecture = json["architecture"] as String
     val backboneId = json["backbone_id"] as String
-    val precision = of(Precision.values(), "precision", json["precision"]) { it.word }
-    val forms: List<Form>
     val placement = json["placement"] as String
     val input = Preprocessing.fromJson(json["input"])
-    val sizes: IntRange
+    val sizes: IntRange = sizes(json["sizes"].asList().orEmpty())
+    val forms: List<Form>
+    val precision: Precision
     val sites: List<Site>
     val residuals: List<Residual>
     val features: Int
@@ -82,10 +83,10 @@ class Document internal constructor(val json: Map<String, Any?>) {
     init {
         val words = json["forms"].asList()
         require(words == listOf("bind", "bake") || words == listOf("bake")) {
-            "the forms are $words, not bind and bake or bake alone"
+            "the forms are ${quoted(words)}, not bind and bake or bake alone"
         }
         forms = if (words!!.size == 2) listOf(Form.BIND, Form.BAKE) else listOf(Form.BAKE)
-        sizes = sizes(json["sizes"].asList().orEmpty())
+        precision = of(Precision.values(), "precision", json["precision"]) { it.word }
         sites = json["sites"].asList()!!.map { site(it) }
         residuals = json["residuals"].asList().orEmpty().map { residual(it) }
         channels = sites.fold(0) { sum, site -> Math.addExact(sum, site.channels) }
@@ -98,54 +99,56 @@ class Document internal constructor(val json: Map<String, Any?>) {
         val low = value[0].asInt(Preprocessing.SIZES)
         val high = value.getOrNull(1).asInt(Preprocessing.SIZES)
         require(value.size == 2 && low != null && high != null && input.size in low..high) {
-            "the sizes are $value, not two around ${input.size} from ${Preprocessing.SIZES.first} to " +
+            "the sizes are ${quoted(value)}, not two around ${input.size} from ${Preprocessing.SIZES.first} to " +
                 "${Preprocessing.SIZES.last}"
         }
         return low..high
     }
 
     private fun site(value: Any?): Site {
-        val row = value.asObject()
-        require(row != null && row.keys == SITE) { "a site has other fields than ${SITE.joinToString(", ")}" }
+        val row = typed(value, SITE)
+        require(row != null) { "a site has other fields than ${SITE.keys.joinToString(", ")}" }
         val name = row["name"] as String
         val channels = row["channels"].asInt(POSITIVE)
         val sides = row["kernel"].asList()?.map { it.asInt(POSITIVE) }
-        require(channels != null && sides != null && sides.size == 4 && null !in sides) {
+        val weights = sides?.fold(1.toBigInteger()) { product, side -> product * (side ?: 0).toBigInteger() }
+        require(channels != null && sides?.size == 4 && null !in sides && weights!!.bitLength() < 32) {
             "site $name has no proper shape"
         }
         val placement = row["placement"] as String
         require(sides[if (placement == "depthwise") 2 else 3] == channels) {
             "the kernel of site $name is not of its channels"
         }
-        require(Json.typeName(row["block"]) == "int") { "site $name is of no block" }
         return Site(name, placement, channels, sides.filterNotNull(), row["bound"] as Boolean)
     }
 
     private fun residual(value: Any?): Residual {
-        val row = value.asObject()
-        require(row != null && row.keys == RESIDUAL) { "a block has other fields than ${RESIDUAL.joinToString(", ")}" }
+        val row = typed(value, RESIDUAL)
+        require(row != null) { "a block has other fields than ${RESIDUAL.keys.joinToString(", ")}" }
         val nodes = row["nodes"].asList()?.map { it.asInt(NATURAL) }
         val entry = nodes?.getOrNull(0)
         val join = nodes?.getOrNull(1)
         require(nodes?.size == 2 && entry != null && join != null && entry < join) {
-            "block ${row["block"]} lies between the nodes ${row["nodes"]}"
+            "block ${row["block"]} lies between the nodes ${quoted(row["nodes"])}"
         }
-        val numbers = row["sites"].asList()!!.map { requireNotNull(it.asInt(NATURAL)) { "a block has odd sites" } }
-        require(Json.typeName(row["block"]) == "int") { "a block has no number" }
+        val numbers = row["sites"].asList()!!.map {
+            requireNotNull(it.asInt(NATURAL)) { "block ${row["block"]} has odd sites" }
+        }
         return Residual(numbers, entry to join)
     }
 
     /** Of the inputs' shapes, which must be the ones that go with the sites. */
     private fun features(inputs: Map<String, Any?>): Int {
-        val features = inputs["head_kernel"].asList()?.getOrNull(0).asInt(POSITIVE)
+        val said = inputs["head_kernel"].asList()?.firstOrNull()
+        val features = said.asInt(POSITIVE)
         val bound = listOf(boundChannels.toLong())
         val wanted = mapOf(
             "scale" to bound,
             "bias" to bound,
-            "head_kernel" to listOf(features?.toLong(), null),
+            "head_kernel" to listOf(said, null),
             "head_bias" to listOf(null),
         )
-        require(features != null && inputs == wanted) { "the inputs are $inputs, not $wanted" }
+        require(features != null && inputs == wanted) { "the inputs are ${quoted(inputs)}, not ${quoted(wanted)}" }
         return features
     }
 
@@ -158,14 +161,21 @@ class Document internal constructor(val json: Map<String, Any?>) {
             "precision" to "str", "forms" to "list", "placement" to "str", "input" to "dict", "sizes" to "list",
             "sites" to "list", "residuals" to "list", "inputs" to "dict", "bake" to "dict", "graph_sha256" to "str",
         )
-        private val SITE = setOf("name", "placement", "block", "channels", "kernel", "bound")
-        private val RESIDUAL = setOf("block", "sites", "nodes")
+        private val SITE = linkedMapOf(
+            "name" to "str", "placement" to "str", "block" to "int", "channels" to "int", "kernel" to "list",
+            "bound" to "bool",
+        )
+        private val RESIDUAL = linkedMapOf("block" to "int", "sites" to "list", "nodes" to "list")
         private val POSITIVE = 1..Int.MAX_VALUE
         private val NATURAL = 0..Int.MAX_VALUE
 
+        /** A value as a row of these fields, of these types; null where it is none. */
+        private fun typed(value: Any?, fields: Map<String, String>): Map<String, Any?>? =
+            value.asObject()?.takeIf { row -> row.mapValues { Json.typeName(it.value) } == fields }
+
         private fun <Word> of(words: Array<Word>, what: String, value: Any?, spelt: (Word) -> String): Word =
             requireNotNull(words.find { spelt(it) == value }) {
-                "the $what is '$value', not one of ${words.joinToString(", ") { spelt(it) }}"
+                "the $what is ${quoted(value)}, not one of ${words.joinToString(", ") { spelt(it) }}"
             }
     }
 }

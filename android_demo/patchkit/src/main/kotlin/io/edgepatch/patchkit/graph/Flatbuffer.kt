@@ -1,6 +1,7 @@
 package io.edgepatch.patchkit.graph
 
 import java.nio.ByteBuffer
+import java.nio.charset.CharacterCodingException
 
 /** Fields of the TFLite schema's tables, by number, and its rules. */
 internal object Schema {
@@ -64,6 +65,11 @@ internal data class Span(val begin: Int, val end: Int) {
  */
 internal class Table(val data: ByteBuffer, val position: Int) {
     private val vtable = position - data.getInt(position)
+
+    init {
+        require(vtable >= 0) { "a table before the file" }
+    }
+
     private val count = (unsignedShort(vtable) - 4) / 2
 
     /** Where a field's value stands in the data. */
@@ -137,8 +143,15 @@ internal fun ByteBuffer.follow(place: Int): Int {
     return target.toInt()
 }
 
-/** Some bytes as UTF-8. */
-internal fun ByteBuffer.text(span: Span): String = Charsets.UTF_8.decode(slice(span)).toString()
+/** Some bytes as a name: UTF-8, or [IllegalArgumentException]. */
+internal fun ByteBuffer.text(span: Span): String = try {
+    Charsets.UTF_8.newDecoder().decode(slice(span)).toString()
+} catch (error: CharacterCodingException) {
+    throw IllegalArgumentException("a name that is not UTF-8", error)
+}
+
+/** Whether some bytes are those of a text. */
+internal fun ByteBuffer.spells(span: Span, text: String): Boolean = slice(span) == ByteBuffer.wrap(text.toByteArray())
 
 /** Some bytes as a buffer of their own, in this one's memory and order. */
 internal fun ByteBuffer.slice(span: Span): ByteBuffer {

@@ -87,6 +87,7 @@ object GraphFile {
                 )
             }
             val table = try {
+                document.requireCounts()
                 format.locate(data, document, contents.tensors).also { TableCheck(document, it).check() }
             } catch (error: RuntimeException) {
                 throw bad(

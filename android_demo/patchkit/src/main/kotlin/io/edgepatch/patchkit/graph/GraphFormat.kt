@@ -24,7 +24,7 @@ enum class GraphFormat(val word: String) {
             return Table(data, buffers[entry.number(Schema.METADATA_BUFFER)]).span(Schema.BUFFER_DATA)
         }
 
-        private fun named(span: Span?, data: ByteBuffer) = span?.size == KEY.length && data.text(span) == KEY
+        private fun named(span: Span?, data: ByteBuffer) = span != null && data.spells(span, KEY)
 
         override fun unpack(packed: ByteBuffer): ByteBuffer = packed
 

@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.graph
 
+import io.edgepatch.patchkit.errors.quoted
 import io.edgepatch.patchkit.json.asObject
 import java.nio.ByteBuffer
 
@@ -59,6 +60,6 @@ internal class OnnxTable(
             return wiring.blocks(sites.map { makers.getValue(it.name) }, claims)
         }
 
-        private fun name(value: Any?): String = requireNotNull(value as? String) { "$value is no name" }
+        private fun name(value: Any?): String = requireNotNull(value as? String) { "${quoted(value)} is no name" }
     }
 }

@@ -90,7 +90,7 @@ internal object OnnxWriter {
 
     /** What is left of a graph without the initializers that are also its inputs: spans, one if that is all of it. */
     private fun kept(model: ByteBuffer, graph: Span): List<Span> {
-        fun name(span: Span, number: Int) = Protobuf.fields(model, span, number).firstOrNull()?.let { model.text(it) }
+        fun name(span: Span, number: Int) = Protobuf.fields(model, span, number).firstOrNull()?.let { model.slice(it) }
         val inputs = Protobuf.fields(model, graph, Protobuf.GRAPH_INPUT).mapTo(HashSet()) { name(it, Protobuf.VALUE_NAME) }
         val found = ArrayList<Span>()
         var begin = graph.begin

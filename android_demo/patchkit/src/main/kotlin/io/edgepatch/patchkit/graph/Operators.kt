@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.graph
 
+import io.edgepatch.patchkit.errors.begin
 import java.nio.ByteBuffer
 
 /**
@@ -78,7 +79,7 @@ internal object Operators {
         for (part in Protobuf.fields(model, node)) {
             when (part.number) {
                 Protobuf.NODE_OPERATOR -> require(model.text(part.content) in ONNX) {
-                    "operator ${model.text(part.content).take(40)} is not one of ${ONNX.joinToString(", ")}"
+                    "operator ${begin(model.text(part.content), 40)} is not one of ${ONNX.joinToString(", ")}"
                 }
                 Protobuf.NODE_DOMAIN -> require(part.content.size == 0) { "an operator is of a domain of its own" }
                 Protobuf.NODE_ATTRIBUTE -> for (inner in Protobuf.fields(model, part.content)) {

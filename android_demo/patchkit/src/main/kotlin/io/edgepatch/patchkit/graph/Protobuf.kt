@@ -59,6 +59,7 @@ internal object Protobuf {
         while (cursor.at < message.end) {
             require(++count <= MAX_FIELDS) { "a message of a million fields" }
             val key = cursor.varint()
+            require(key in 0..0xffffffffL) { "a field of no number" }
             val begin: Int
             val length: Long
             when ((key and 7).toInt()) {
@@ -83,7 +84,7 @@ internal object Protobuf {
             }
             require(length >= 0 && begin + length <= message.end) { "a field longer than its message" }
             cursor.at = begin + length.toInt()
-            yield(Field(minOf(key ushr 3, Int.MAX_VALUE.toLong()).toInt(), Span(begin, cursor.at)))
+            yield(Field((key ushr 3).toInt(), Span(begin, cursor.at)))
         }
     }
 
@@ -98,7 +99,7 @@ internal object Protobuf {
     fun metadata(data: ByteBuffer, key: String): Span? {
         for (entry in fields(data, all(data), MODEL_METADATA)) {
             val parts = fields(data, entry).associate { it.number to it.content }
-            if (parts[ENTRY_KEY]?.let { data.text(it) } == key) return parts[ENTRY_VALUE]
+            if (parts[ENTRY_KEY]?.let { data.spells(it, key) } == true) return parts[ENTRY_VALUE]
         }
         return null
     }
@@ -183,7 +184,8 @@ internal object Protobuf {
             var value = 0L
             for (shift in 0 until 70 step 7) {
                 val byte = data.get(at++).toInt()
-                if (shift < 64) value = value or ((byte and 0x7f).toLong() shl shift)
+                if (shift == 63 && byte !in 0..1) break // parsers forget bits beyond, and each would see another number
+                value = value or ((byte and 0x7f).toLong() shl shift)
                 if (byte >= 0) return value
             }
             throw IllegalArgumentException("a number too long")

@@ -49,29 +49,29 @@ internal class Sizing(private val data: ByteBuffer, private val subgraph: Table,
         for (made in makes) madeOf[made] = reads
         val sides = reads.toList().mapNotNull { images[it] }
         if (sides.isEmpty() || shape(makes[0]).size != 4) return
-        var side = sides.maxOf { it }
+        var side = sides.maxOf { it }.toLong()
         when (operator.byte(Schema.OPERATOR_KIND)) {
             in CONVOLUTIONS -> side = convolved(side, operator, reads[1])
             PAD -> {
                 val zeros = data.slice(buffer(reads[1]).vector(Schema.BUFFER_DATA))
-                side = Math.addExact(side, Math.addExact(zeros.getInt(8), zeros.getInt(12)))
+                side += zeros.getInt(8).toLong() + zeros.getInt(12)
             }
             REDUCER -> side = 1
             else -> for (row in reads.filter { shape(it).size == 2 }) {
                 for (number in listOf(row, madeOf.getValue(row)[0])) {
-                    require(rows.getOrPut(number) { side } == side) {
+                    require(rows.getOrPut(number) { side.toInt() } == side.toInt()) {
                         "tensor $number is laid out for rows of two lengths"
                     }
                 }
             }
         }
         require(side in 1..WIDEST) { "$size pixels leave $side of tensor ${makes[0]}" }
-        images[makes[0]] = side
+        images[makes[0]] = side.toInt()
     }
 
-    private fun convolved(side: Int, operator: Table, kernel: Int): Int {
+    private fun convolved(side: Long, operator: Table, kernel: Int): Long {
         val options = operator.table(Schema.OPERATOR_OPTIONS)
-        val stride = options.number(Schema.CONVOLUTION_STRIDE)
+        val stride = options.number(Schema.CONVOLUTION_STRIDE).toLong() and 0xffffffffL
         val taken = if (options.byte(Schema.CONVOLUTION_PADDING) == VALID) shape(kernel)[1] else 1
         return Math.floorDiv(side - taken, stride) + 1
     }

@@ -143,6 +143,7 @@ internal class TfliteLocator(private val data: ByteBuffer, private val document:
     /** The kernel, the bias and the output of an operator. */
     private fun constants(number: Int): Triple<Table, Table, Table> {
         val inputs = operators[number].numbers(Schema.OPERATOR_INPUTS)
+        require(inputs.size >= 3) { "operator $number has no kernel and bias" }
         val output = operators[number].numbers(Schema.OPERATOR_OUTPUTS)[0]
         return Triple(tensor(inputs[1]), tensor(inputs[2]), tensor(output))
     }
@@ -188,7 +189,7 @@ internal class TfliteLocator(private val data: ByteBuffer, private val document:
     }
 
     private fun activations(): List<TfliteActivation> {
-        val ranges = document.rows("activations").associate { index(it["tensor"]) to it["range"] }
+        val ranges = document.rows("activations").associate { index(it["tensor"]) to index(it["range"]) }
         val moving = held.indices.filter {
             val holder = tensor(it)
             holder.at(Schema.TENSOR_QUANTIZATION) != null && holder.number(Schema.TENSOR_BUFFER) == 0
@@ -197,7 +198,7 @@ internal class TfliteLocator(private val data: ByteBuffer, private val document:
             val parameters = tensor(number).table(Schema.TENSOR_QUANTIZATION)
             TfliteActivation(
                 number,
-                index(ranges[number]),
+                requireNotNull(ranges[number]) { "activations is not what the file has there" },
                 parameters.vector(Schema.QUANTIZATION_SCALE, 4),
                 parameters.vector(Schema.QUANTIZATION_ZERO_POINT, 8),
             )

@@ -1,6 +1,9 @@
 package io.edgepatch.patchkit.heads
 
 import io.edgepatch.patchkit.errors.BadFileException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.said
+import io.edgepatch.patchkit.errors.tuple
 import io.edgepatch.patchkit.model.Patch
 import io.edgepatch.patchkit.model.Statistics
 import io.edgepatch.patchkit.model.Tensor
@@ -13,7 +16,7 @@ internal class Classifier(private val patch: Patch, values: Map<String, Tensor>,
             val shape = values[name]?.shape.orEmpty()
             if (shape.size != rank || shape.last() != classes || classes == 0) {
                 throw BadFileException(
-                    "has labels for another head", file = file, field = name, got = shape,
+                    "has labels for another head", file = file, field = name, got = tuple(shape),
                     expected = "$classes classes, one or more",
                 )
             }
@@ -30,7 +33,7 @@ internal class Classifier(private val patch: Patch, values: Map<String, Tensor>,
         if (activation != "softmax") {
             throw BadFileException(
                 "has a head that this version does not know", file = file, field = "decode.activation",
-                got = activation.toString().take(40), expected = "softmax",
+                got = begin(said(activation), 40), expected = "softmax",
             )
         }
     }

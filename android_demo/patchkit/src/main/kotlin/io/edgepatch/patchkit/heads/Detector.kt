@@ -1,6 +1,8 @@
 package io.edgepatch.patchkit.heads
 
 import io.edgepatch.patchkit.errors.BadFileException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.said
 import io.edgepatch.patchkit.json.Json
 import io.edgepatch.patchkit.json.asNumber
 import io.edgepatch.patchkit.model.HeadNetwork
@@ -27,16 +29,16 @@ internal class Detector(private val patch: Patch, private val file: String?) : H
         } catch (error: IllegalArgumentException) {
             throw bad("has a broken detector", "anchors", error.message, "as docs/format.md says")
         }
-        least = number("score", 0.0..1.0).toFloat()
-        threshold = number("overlap", 0.0..1.0).toFloat()
-        limit = number("limit", 1.0..1000.0).toInt()
+        least = number("score", 0.0..1.0, "0.0 to 1.0").toFloat()
+        threshold = number("overlap", 0.0..1.0, "0.0 to 1.0").toFloat()
+        limit = number("limit", 1.0..1000.0, "1 to 1000").toInt()
         val outputs = network.outputs
         if (outputs.size != 2 * anchors.shapes.size) {
-            throw bad("has anchors for other maps", "anchors", anchors.shapes.size, "${outputs.size / 2.0} maps")
+            throw bad("has anchors for other maps", "anchors", anchors.shapes.size, "${outputs.size / 2}${if (outputs.size % 2 == 0) "" else ".5"} maps")
         }
         val activation = patch.decode["activation"]
         if (activation !in ACTIVATIONS) {
-            throw bad("has scores that this version does not know", "activation", activation, ACTIVATIONS)
+            throw bad("has scores that this version does not know", "activation", activation, ACTIVATIONS.joinToString(" or "))
         }
         ofEach = activation == "sigmoid"
         if (patch.input.resize != Resize.STRETCH) {
@@ -101,17 +103,17 @@ internal class Detector(private val patch: Patch, private val file: String?) : H
         return found
     }
 
-    private fun number(name: String, range: ClosedFloatingPointRange<Double>): Double {
+    private fun number(name: String, range: ClosedFloatingPointRange<Double>, words: String): Double {
         val value = patch.decode[name]
         val number = value.asNumber()
         if (number == null || number !in range || (name == "limit" && Json.typeName(value) != "int")) {
-            throw bad("has a broken detector", name, value, "${range.start} to ${range.endInclusive}")
+            throw bad("has a broken detector", name, value, words)
         }
         return number
     }
 
     private fun bad(problem: String, field: String, got: Any?, expected: Any?) = BadFileException(
-        problem, file = file, field = "decode.$field", got = got.toString().take(60), expected = expected,
+        problem, file = file, field = "decode.$field", got = begin(said(got), 60), expected = expected,
     )
 
     private companion object {

@@ -2,6 +2,8 @@ package io.edgepatch.patchkit.heads
 
 import io.edgepatch.patchkit.errors.BadFileException
 import io.edgepatch.patchkit.errors.EdgepatchException
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.said
 import io.edgepatch.patchkit.model.Patch
 import io.edgepatch.patchkit.model.Tensor
 
@@ -31,7 +33,7 @@ interface Head {
             val name = patch.decode["head"]
             val make = KINDS[name] ?: throw BadFileException(
                 "has a head that this version does not know", file = file, field = "decode.head",
-                got = name.toString().take(40), expected = KINDS.keys.joinToString(" or "),
+                got = begin(said(name), 40), expected = KINDS.keys.joinToString(" or "),
                 mend = "A newer version of this app may know it.",
             )
             return make(patch, values, file)

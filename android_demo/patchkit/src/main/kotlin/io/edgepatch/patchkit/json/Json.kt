@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.json
 
+import io.edgepatch.patchkit.errors.quoted
 import java.math.BigInteger
 import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
@@ -77,6 +78,10 @@ fun Any?.asStrings(): List<String>? = asList()?.let { items ->
 private class Reader(private val text: String) {
     private var at = 0
 
+    private companion object {
+        val NO_NUMBERS = listOf("NaN", "Infinity", "-Infinity") // of which other writers make JSON
+    }
+
     fun document(): Any? {
         val value = value(0)
         space()
@@ -88,6 +93,7 @@ private class Reader(private val text: String) {
         space()
         val first = peek()
         if (depth == Json.MAX_DEPTH && (first == '{' || first == '[')) throw JsonException("nested too deeply")
+        NO_NUMBERS.find { text.startsWith(it, at) }?.let { throw JsonException("$it is not JSON") }
         return when (first) {
             '{' -> objectAt(depth)
             '[' -> arrayAt(depth)
@@ -111,7 +117,7 @@ private class Reader(private val text: String) {
             space()
             expect(':')
             val value = value(depth + 1)
-            if (key in found) throw JsonException("duplicate key '$key'")
+            if (key in found) throw JsonException("duplicate key ${quoted(key)}")
             found[key] = value
             space()
             if (peek() == '}') return found.also { at++ }
@@ -201,7 +207,8 @@ private class Reader(private val text: String) {
             return value
         }
         if (written.length <= 18) return written.toLong()
-        if (written.trimStart('-').length > Json.MAX_DIGITS) throw JsonException("a number of ${written.length} digits")
+        val count = written.trimStart('-').length
+        if (count > Json.MAX_DIGITS) throw JsonException("a number of $count digits")
         val value = BigInteger(written)
         return if (value.bitLength() < 64) value.toLong() else value
     }

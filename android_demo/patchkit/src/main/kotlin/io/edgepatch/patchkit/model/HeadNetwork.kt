@@ -1,5 +1,8 @@
 package io.edgepatch.patchkit.model
 
+import io.edgepatch.patchkit.errors.begin
+import io.edgepatch.patchkit.errors.quoted
+import io.edgepatch.patchkit.errors.said
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asObject
@@ -166,14 +169,14 @@ data class HeadNetwork(val maps: List<String>, val layers: List<Layer>, val outp
             require(inputs != null && name != null) { "layer $number has broken names" }
             val op = fields["op"] as? String
             require(op in OPS && inputs.size == if (op in PAIRS || op == "resize") 2 else 1) {
-                "layer $name is '${fields["op"].toString().take(20)}' of ${inputs.size} inputs"
+                "layer $name is ${quoted(begin(said(fields["op"]), 20))} of ${inputs.size} inputs"
             }
             val convolves = op in CONVOLUTIONS
 
             fun limited(field: String, default: Int, range: IntRange): Int {
                 val got = if (field in fields) fields[field].asInt(range) else default.takeIf { it in range }
                 require(got != null) {
-                    "layer $name has $field ${fields[field].toString().take(20)}, not ${range.first} to ${range.last}"
+                    "layer $name has $field ${begin(said(if (field in fields) fields[field] else default), 20)}, not ${range.first} to ${range.last}"
                 }
                 return got
             }
@@ -182,7 +185,7 @@ data class HeadNetwork(val maps: List<String>, val layers: List<Layer>, val outp
             val stride = limited("stride", 1, 1..if (convolves) MAX_STRIDE else 1)
             val activation = if ("activation" in fields) fields["activation"] as? String else "linear"
             require(activation in ACTIVATIONS) {
-                "layer $name has no activation '${fields["activation"].toString().take(20)}'"
+                "layer $name has no activation ${quoted(begin(said(fields["activation"]), 20))}"
             }
             return Layer(name, op!!, inputs, channels, kernel, stride, activation!!)
         }

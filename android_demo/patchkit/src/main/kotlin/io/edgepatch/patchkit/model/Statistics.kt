@@ -1,5 +1,6 @@
 package io.edgepatch.patchkit.model
 
+import io.edgepatch.patchkit.errors.quoted
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asNumber
@@ -31,6 +32,7 @@ class Statistics(
 
         private const val LARGEST = 1e12 // of a number: sums of products with it are finite
         private val NUMBERS = listOf("gain", "level", "spread", "norm", "low", "step")
+        private val POSITIVE = listOf("gain", "spread", "norm")
 
         /**
          * Of a document's `statistics`, for a patch of [classes]; null of `{}` without a centre.
@@ -49,15 +51,17 @@ class Statistics(
             val numbers = NUMBERS.map { name ->
                 val number = value[name].asNumber()
                 require(number != null && Math.abs(number) <= LARGEST) {
-                    "$name is ${value[name]}, not a number of at most $LARGEST"
+                    "$name is ${quoted(value[name])}, not a number of at most 1e+12"
                 }
-                require(name !in listOf("gain", "spread", "norm") || number > 0) { "$name is $number, not above 0" }
-                require(name != "step" || number >= 0) { "step is $number, below 0" }
                 number
             }
+            for ((name, number) in NUMBERS.zip(numbers)) {
+                require(name !in POSITIVE || number > 0) { "$name is ${quoted(value[name])}, not above 0" }
+            }
+            require(numbers[5] >= 0) { "step is ${quoted(value["step"])}, below 0" }
             val counts = value["pictures"].asList()?.map { it.asInt(1..Int.MAX_VALUE) }
             require(counts != null && counts.size <= classes && null !in counts) {
-                "pictures is ${value["pictures"]}, not a count for each of at most $classes classes"
+                "pictures is ${quoted(value["pictures"])}, not a count for each of at most $classes classes"
             }
             val (gain, level, spread, norm, low) = numbers
             return Statistics(centre, gain, level, spread, norm, low, numbers[5], counts.filterNotNull())

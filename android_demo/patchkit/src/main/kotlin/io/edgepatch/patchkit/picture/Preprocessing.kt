@@ -1,5 +1,7 @@
 package io.edgepatch.patchkit.picture
 
+import io.edgepatch.patchkit.errors.quoted
+import io.edgepatch.patchkit.errors.tuple
 import io.edgepatch.patchkit.json.asInt
 import io.edgepatch.patchkit.json.asList
 import io.edgepatch.patchkit.json.asNumber
@@ -26,7 +28,7 @@ class Preprocessing(val size: Int, val resize: Resize, val scale: List<Double>, 
         require(size in SIZES) { "size is $size, not a whole number from ${SIZES.first} to ${SIZES.last}" }
         for ((name, values) in listOf("scale" to scale, "offset" to offset)) {
             require(values.size == 3 && values.all { Math.abs(it) <= LARGEST }) {
-                "$name is $values, not three numbers up to a million"
+                "$name is ${tuple(values)}, not three numbers up to a million"
             }
         }
     }
@@ -44,21 +46,27 @@ class Preprocessing(val size: Int, val resize: Resize, val scale: List<Double>, 
             require(fields != null && fields.keys == FIELDS) {
                 "expected the fields ${FIELDS.sorted().joinToString(", ")}"
             }
+            for (name in listOf("scale", "offset")) {
+                require(fields[name] is List<*>) { "$name is ${quoted(fields[name])}, not three numbers" }
+            }
             val size = fields["size"].asInt(SIZES)
             require(size != null) {
-                "size is ${fields["size"]}, not a whole number from ${SIZES.first} to ${SIZES.last}"
+                "size is ${quoted(fields["size"])}, not a whole number from ${SIZES.first} to ${SIZES.last}"
             }
             val resize = Resize.values().find { it.word == fields["resize"] }
             require(resize != null) {
-                "resize is ${fields["resize"]}, not one of ${Resize.values().joinToString(", ") { it.word }}"
+                "resize is ${quoted(fields["resize"])}, not one of ${Resize.values().joinToString(", ") { it.word }}"
             }
             return Preprocessing(size, resize, three("scale", fields["scale"]), three("offset", fields["offset"]))
         }
 
         private fun three(name: String, value: Any?): List<Double> {
-            val numbers = value.asList()?.map { it.asNumber() }
-            require(numbers != null && numbers.size == 3 && null !in numbers) { "$name is $value, not three numbers" }
-            return numbers.filterNotNull()
+            val items = value.asList().orEmpty()
+            val numbers = items.mapNotNull { item -> item.asNumber()?.takeIf { Math.abs(it) <= LARGEST } }
+            require(numbers.size == 3 && items.size == 3) {
+                "$name is ${tuple(items)}, not three numbers up to a million"
+            }
+            return numbers
         }
     }
 }

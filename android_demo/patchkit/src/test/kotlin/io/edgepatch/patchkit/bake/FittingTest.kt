@@ -20,7 +20,9 @@ class FittingTest {
     fun `broken patches are refused beside a graph`(): List<DynamicTest> {
         val graph = GoldenGraph("gated-int8.tflite").graph
         return rows("patches").map { row ->
-            dynamicTest(row["name"] as String) { assertEquals(row["runtime"], outcome(graph, bytes(row))) }
+            dynamicTest(row["name"] as String) {
+                Golden.assertSaid("runtime", row["name"], row["runtime"], error(graph, bytes(row)))
+            }
         }
     }
 
@@ -28,7 +30,18 @@ class FittingTest {
     fun `sound patches fit the graphs that take them`(): List<DynamicTest> = rows("fits").map { row ->
         dynamicTest(row["name"] as String) {
             val graph = GraphFile.parse(Golden.direct(bytes(row)), "graph")
-            assertEquals(row["error"], outcome(graph, Golden.patchBytes(row["patch"] as String)))
+            val error = error(graph, Golden.patchBytes(row["patch"] as String))
+            Golden.assertSaid("fits", row["name"], row["error"], error)
+        }
+    }
+
+    @TestFactory
+    fun `graphs that cannot be laid out for a patch are refused`(): List<DynamicTest> = rows("binds").map { row ->
+        dynamicTest(row["name"] as String) {
+            val graph = GraphFile.parse(Golden.direct(bytes(row)), "graph")
+            val fitted = Fitting.fit(graph, Golden.patch(row["patch"] as String), "file")
+            val error = Golden.thrown { Baking.bindModel(fitted) }
+            Golden.assertSaid("binds", row["name"], row["error"], error)
         }
     }
 
@@ -36,12 +49,8 @@ class FittingTest {
 
     private fun bytes(row: Map<String, Any?>) = Golden.followed(row["recipe"], Golden.source(row["of"] as String))
 
-    private fun outcome(graph: Graph, data: ByteArray): Map<String, Any?>? = try {
+    private fun error(graph: Graph, data: ByteArray): EdgepatchException? = Golden.thrown {
         val patch = PatchFile.parse(Golden.direct(data), "file")
         Head.of(patch, Fitting.fit(graph, patch, "file").values, "file")
-        null
-    } catch (error: EdgepatchException) {
-        assertEquals("file", error.file)
-        Golden.row(error)
-    }
+    }?.also { assertEquals("file", it.file) }
 }

@@ -1,7 +1,6 @@
 package io.edgepatch.patchkit.file
 
 import io.edgepatch.patchkit.codec.Codec
-import io.edgepatch.patchkit.errors.EdgepatchException
 import io.edgepatch.patchkit.golden.Golden
 import io.edgepatch.patchkit.heads.Head
 import io.edgepatch.patchkit.json.asList
@@ -19,15 +18,12 @@ class BrokenPatchTest {
         val row = value.asObject()!!
         dynamicTest(row["name"] as String) {
             val data = Golden.followed(row["recipe"], Golden.source(row["of"] as String))
-            val got = try {
+            val error = Golden.thrown {
                 val patch = PatchFile.parse(Golden.direct(data), "file")
                 Head.of(patch, Codec.decode(patch, Golden.trunk, "file"), "file")
-                null
-            } catch (error: EdgepatchException) {
-                assertEquals("file", error.file)
-                Golden.row(error)
             }
-            assertEquals(row["library"], got)
+            if (error != null) assertEquals("file", error.file)
+            Golden.assertSaid("library", row["name"], row["library"], error)
         }
     }.also { assertTrue(it.size > 200) }
 }

@@ -1,6 +1,8 @@
 package io.edgepatch.patchkit.golden
 
 import io.edgepatch.patchkit.errors.EdgepatchException
+import io.edgepatch.patchkit.errors.printable
+import io.edgepatch.patchkit.errors.prints
 import io.edgepatch.patchkit.file.Container
 import io.edgepatch.patchkit.file.Contents
 import io.edgepatch.patchkit.file.PatchFile
@@ -14,6 +16,8 @@ import io.edgepatch.patchkit.model.Patch
 import io.edgepatch.patchkit.model.Tensor
 import io.edgepatch.patchkit.model.Trunk
 import io.edgepatch.patchkit.picture.Picture
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertTrue
 import java.awt.image.BufferedImage
 import java.io.ByteArrayInputStream
 import java.io.File
@@ -110,7 +114,26 @@ object Golden {
         "dtype" to numpy(tensor.type), "shape" to tensor.shape.map { it.toLong() }, "sha256" to sha256(tensor.data),
     )
 
-    /** An error as the documents have it: what stands behind a colon is a parser's own words. */
+    /** Whether an error is the one that broken.json has, and says what words.json has of it; [part] is the latter's. */
+    fun assertSaid(part: String, name: Any?, expected: Any?, error: EdgepatchException?) {
+        assertEquals(expected, error?.let { row(it) }) { error?.message }
+        val words = said.getValue(part).asObject()!![name]
+        if (error == null || words == null) return
+        assertEquals(words, listOf(error.problem) + listOf(error.got, error.expected).map { it?.let(::printable) })
+        assertTrue(error.message.replace("\n", "").codePoints().allMatch(::prints)) { error.message } // one before the mend
+    }
+
+    /** What work throws. */
+    fun thrown(work: () -> Unit): EdgepatchException? = try {
+        work()
+        null
+    } catch (error: EdgepatchException) {
+        error
+    }
+
+    private val said by lazy { document("words") }
+
+    /** An error as broken.json has it: what stands behind a colon may be a parser's own words. */
     fun row(error: EdgepatchException): Map<String, Any?> = mapOf(
         "code" to error.code.toLong(), "field" to error.field, "problem" to error.problem.substringBefore(":"),
     )

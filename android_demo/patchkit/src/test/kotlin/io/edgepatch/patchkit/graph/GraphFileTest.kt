@@ -28,7 +28,7 @@ class GraphFileTest {
             dynamicTest(row["name"] as String) {
                 val data = Golden.followed(row["recipe"], Golden.source(row["of"] as String))
                 val error = assertThrows(EdgepatchException::class.java) { GraphFile.parse(Golden.direct(data), "file") }
-                assertEquals(row["error"], Golden.row(error)) { error.message }
+                Golden.assertSaid("graphs", row["name"], row["error"], error)
             }
         }
 
