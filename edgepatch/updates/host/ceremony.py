@@ -127,7 +127,7 @@ def team(
                 targets.add_key(key, name)
 
         targets = signing.renewed(found, "targets", folder, delegate)
-        documents.refuse_large(targets)
+        documents.refuse_large(found.path, targets)
         found.take("targets", targets)
         if own:
             document = Targets(version=found.next_version(name), expires=signing.expiry(found, name))

@@ -136,7 +136,7 @@ def to_bytes(metadata: Metadata[Any]) -> bytes:
     return metadata.to_bytes(JSONSerializer(compact=True))
 
 
-def refuse_large(metadata: Metadata[Any]) -> None:
+def refuse_large(folder: Path, metadata: Metadata[Any]) -> None:
     """Refuse a list that devices would not take, with room for other keys and teams that may come.
 
     Raises:
@@ -146,6 +146,7 @@ def refuse_large(metadata: Metadata[Any]) -> None:
     if size > limit:
         raise UsageError(
             "the list would be larger than devices take",
+            file=folder,
             field="size",
             got=f"{size} bytes",
             expected=f"at most {limit}",

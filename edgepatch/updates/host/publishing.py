@@ -141,7 +141,7 @@ def _publish(
 
     document = signing.renewed(found, role, folder, extend) if new else None
     if document:
-        documents.refuse_large(document)
+        documents.refuse_large(found.path, document)
     for place, each in wanted.items():
         found.put_file(place, each.data)
     if document:
