@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from arm import wheels
 
 import edgepatch
 
@@ -189,7 +190,7 @@ def test_the_wheel_holds_converters_and_labels(tmp_path: Path) -> None:
         "-q",
         "-w",
         str(tmp_path),
-        str(ROOT),
+        str(wheels.copied(tmp_path / "sources")),
     ]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

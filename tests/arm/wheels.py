@@ -73,20 +73,26 @@ def build(folder: Path) -> Path:
         FailedError: it cannot be built.
     """
     tools = fetch(folder / "tools", ("build",), None)
-    sources, out = folder / "sources", folder / "edgepatch"
-    for old in (sources, out):
-        shutil.rmtree(old, ignore_errors=True)
-    sources.mkdir(parents=True)
-    for name in SOURCES:
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, sources / name, ignore=_no_links)
-        else:
-            shutil.copy(REPOSITORY / name, sources)
+    sources, out = copied(folder / "sources"), folder / "edgepatch"
+    shutil.rmtree(out, ignore_errors=True)
     offline = ["--no-index", "--find-links", tools]
     call = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", *offline]
     must([*call, "--wheel-dir", out, sources], "building edgepatch", outside(SOURCE_DATE_EPOCH=EPOCH))
     (wheel,) = out.glob("edgepatch-*.whl")
     return wheel
+
+
+def copied(folder: Path) -> Path:
+    """What a wheel is made of, in a folder of its own: setuptools leaves what it built beside the sources, and packs it
+    again the next time, with modules that are gone since."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in SOURCES:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, folder / name, ignore=_no_links)
+        else:
+            shutil.copy(REPOSITORY / name, folder)
+    return folder
 
 
 def _no_links(folder: str, names: list[str]) -> set[str]:

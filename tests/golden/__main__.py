@@ -15,8 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' own helpers
 
-from edgepatch import container
 from edgepatch.converters import onnx, tflite
+
+from edgepatch import container
 from edgepatch.runtime import graph_file
 
 from . import DATA, breaking, decoding, digests, graph, pictures, running, tasks
