@@ -83,6 +83,16 @@ def test_the_command_tells_and_fails_if_an_answer_was_wrong(
     assert "40 wrong" in found.out
 
 
+def test_a_slope_is_told_of_many_answers_alone() -> None:
+    def memory(step: int) -> dict[str, Any]:
+        samples = [(step * number, 100 + number / 1024, 5, 2) for number in range(1, 101)]
+        samples[50] = (samples[50][0], 900.0, 5, 2)  # a model that came and went
+        return soaking._memory(samples)
+
+    assert memory(1000)["slope_kib"] == pytest.approx(1.0)
+    assert memory(100)["slope_kib"] is None
+
+
 def test_numbers_out_of_range_are_a_usage_error(graph: Path, patches: list[Path]) -> None:
     for wrong in ({"answers": 0}, {"workers": 0}):
         with pytest.raises(UsageError, match="out of range"):

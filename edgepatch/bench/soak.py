@@ -22,6 +22,7 @@ from edgepatch.runtime.graph_file import Graph
 
 RELOADS = 1 / 200  # of a patch's file while others are predicting, for each answer; its task then starts bound again
 SAMPLES = 200
+SLOPE_FROM = 20_000  # answers: before, memory only fills up
 WARM = 0.2  # of the samples: caches fill, and every thread gets its part of the allocator
 NOISE = 8  # pictures, where none are given
 SIDES = (160, 320)  # of them, at least and at most, in pixels
@@ -57,8 +58,8 @@ def soak(
         `answers`, `switches`, `reloads`, `wrong`, `seconds`, by `forms` how many answers only the bound or only the
         baked form gives; `memory` with resident MiB when warm, at the end and at most, the least of the first and of
         the second half, which models that come and go do not hide, and `slope_kib`, KiB for a thousand answers (median
-        of all pairs of samples, Theil 1950 and Sen 1968); `handles` and `threads` before, at
-        most and after; `samples` of answers, MiB, handles and threads.
+        of all pairs of samples, Theil 1950 and Sen 1968; None of less than 20,000 answers); `handles` and `threads`
+        before, at most and after; `samples` of answers, MiB, handles and threads.
 
     Raises:
         UsageError, BadFileError, MismatchError: as `Runtime` and `Runtime.load`; or no number is to be had.
@@ -182,7 +183,7 @@ def _memory(samples: Sequence[tuple[int, float, int, int]]) -> dict[str, Any]:
         "end_mib": round(float(mib[-1]), 2),
         "most_mib": round(float(mib.max()), 2),
         "least_mib": [round(float(half.min()), 2) for half in np.array_split(mib, 2) if len(half)],
-        "slope_kib": round(float(np.median(rises)) * 1024 * 1000, 3) if len(rises) else 0.0,
+        "slope_kib": round(float(np.median(rises)) * 1024 * 1000, 3) if done[-1] >= SLOPE_FROM else None,
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgepatch.cli.common import engine_option, json_option, patch_option, show
+from edgepatch.cli.common import engine_option, json_option, number_of, patch_option, show
 
 
 @click.command()
@@ -32,7 +32,7 @@ def command(
     memory and file handles. Without IMAGEs, of random pictures.
 
     Each answer is compared to the last bit with what its task says in a runtime of its own; if one differs, the exit
-    code is 1.
+    code is 1. Some 200 answers a second; whether memory grows is told of 20,000 and more.
 
     \b
     edgepatch soak mobilenet.tflite --patch flowers.epatch --patch digits.epatch photos/*.jpg
@@ -47,15 +47,16 @@ def command(
 
 def _text(found: dict[str, Any]) -> str:
     memory, forms = found["memory"], found["forms"]
+    slope = memory["slope_kib"]
     return "\n".join(
         [
-            f"{found['answers']:,} answers of {found['tasks']} tasks in {found['workers']} threads, each behind a "
+            f"{found['answers']:,} answers of {number_of(found['tasks'], 'task')} in {number_of(found['workers'], 'thread')}, each behind a "
             f"switch; {found['reloads']:,} patches read again; {found['engine']}, {found['seconds']:,.0f} s",
             f"answers: {found['wrong']:,} wrong; {forms.get('bind', 0):,} bound, {forms['bake']:,} baked, "
             f"{forms['either']:,} the same in both forms",
             f"memory: {memory['warm_mib']:.1f} MiB when warm, {memory['end_mib']:.1f} at the end, "
             f"{memory['most_mib']:.1f} at most; least of each half {' and '.join(map(str, memory['least_mib']))}; "
-            f"slope {memory['slope_kib']:+.2f} KiB for 1,000 answers",
+            + (f"slope {slope:+.2f} KiB for 1,000 answers" if slope is not None else "too few answers for a slope"),
             *(
                 f"{what}: {counts['before']} before, {counts['most']} at most, {counts['after']} after"
                 for what, counts in (("file handles", found["handles"]), ("threads", found["threads"]))
