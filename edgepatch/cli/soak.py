@@ -50,8 +50,9 @@ def _text(found: dict[str, Any]) -> str:
     slope = memory["slope_kib"]
     return "\n".join(
         [
-            f"{found['answers']:,} answers of {number_of(found['tasks'], 'task')} in {number_of(found['workers'], 'thread')}, each behind a "
-            f"switch; {found['reloads']:,} patches read again; {found['engine']}, {found['seconds']:,.0f} s",
+            f"{found['answers']:,} answers of {number_of(found['tasks'], 'task')} in "
+            f"{number_of(found['workers'], 'thread')}, each behind a switch; "
+            f"{found['reloads']:,} patches read again; {found['engine']}, {found['seconds']:,.0f} s",
             f"answers: {found['wrong']:,} wrong; {forms.get('bind', 0):,} bound, {forms['bake']:,} baked, "
             f"{forms['either']:,} the same in both forms",
             f"memory: {memory['warm_mib']:.1f} MiB when warm, {memory['end_mib']:.1f} at the end, "
