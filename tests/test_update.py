@@ -388,6 +388,9 @@ def test_damaged_documents_beside_the_store_are_fetched_again(site: Site) -> Non
     site.publish("birds", version=2)
     site.update()
     assert site.versions() == {"birds": 2}
+    (site.store / "updates" / "metadata" / "timestamp.json").write_bytes(b"")
+    with pytest.raises(EdgepatchError, match="cannot be reached"):
+        site.update(url="http://127.0.0.1:9/", limits=dataclasses.replace(CALM, attempts=1))
     (site.store / "updates" / "metadata" / "root.json").write_bytes(b"")
     with pytest.raises(BadFileError, match="is no root of a repository"):
         site.update()

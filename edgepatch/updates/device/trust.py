@@ -258,7 +258,13 @@ def _writing() -> Iterator[None]:
 
 
 def _issued(path: Path) -> datetime.datetime | None:
-    return clock.read(_signed(path).unrecognized_fields.get(clock.ISSUED)) if path.exists() else None
+    """When a document was signed; None of one that is not there, does not say, or was damaged since it was kept."""
+    from tuf.api.exceptions import RepositoryError
+
+    try:
+        return clock.read(_signed(path).unrecognized_fields.get(clock.ISSUED))
+    except (FileNotFoundError, RepositoryError):
+        return None
 
 
 def _signed(path: Path) -> Any:
