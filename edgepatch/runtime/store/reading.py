@@ -62,10 +62,12 @@ def _anew(folder: Path) -> str:
     """How to make a store of the files of one that cannot be opened."""
     graphs = [path.name for kind in states.GRAPH_FORMATS for path in (folder / OBJECTS).glob(f"*.{kind}")]
     graph, old = graphs[0] if len(graphs) == 1 else "SHA256.tflite", f"{folder}.damaged"
+    update = f"\nOr let an update fill it: mkdir {folder}; mv {old}/{disk.UPDATES} {folder}; edgepatch update {folder}"
     return (
         "Its files are still there, and edgepatch inspect says what each is. Move it away, and make it anew\n"
         f"of its graph and one patch of each task:\n  mv {folder} {old}\n"
         f"  edgepatch store create {folder} {old}/{OBJECTS}/{graph} {old}/{OBJECTS}/SHA256.epatch ..."
+        + (update if (folder / disk.UPDATES).is_dir() else "")
     )
 
 
