@@ -118,6 +118,7 @@ def test_one_step_a_task_and_one_graph_in_a_change(store: Store, files: script.F
         assert caught.value.details["mend"] == f"Leave out the older version: {files['bias2']}"
     with pytest.raises(UsageError, match="one step for a task") as caught:
         store.install(files["bias2"], remove=["bias"])
+    assert caught.value.details["got"] == f"bias: {files['bias2']} and its removal"
     assert caught.value.details["mend"] == "Leave out one of the two."
     with pytest.raises(UsageError, match="one graph"):
         store.install(files["int8"], files["onnx"])

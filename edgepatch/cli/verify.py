@@ -70,7 +70,7 @@ def require_order(command: str, graph: str, patches: Sequence[str]) -> None:
             "is given in the place of the graph, which comes first",
             file=graph,
             field="GRAPH",
-            got="something else",
+            got="no graph",
             expected=graphs[0],
             mend=f"edgepatch {command} {graphs[0]} {' '.join(rest[:4])}{' ...' if rest[4:] else ''}",
         )

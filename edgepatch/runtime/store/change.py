@@ -150,7 +150,7 @@ class Change:
         Raises:
             UsageError: the task is not installed, or this change has a step for it already.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its removal")
         task = self._find(name, active=not forget)
         if forget:
             del self._tasks[name]
@@ -167,7 +167,7 @@ class Change:
                 for it already.
             BadFileError: the file is not what it was.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its activation")
         task = self._find(name)
         found = [kept for kept in task.versions if kept.version == version]
         if not found:
@@ -189,7 +189,7 @@ class Change:
             UsageError: the task is not installed, has no previous patch, or this change has a step for it already.
             BadFileError: the file is not what it was.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its roll-back")
         task = self._find(name)
         if task.previous is None:
             raise UsageError(
@@ -310,18 +310,18 @@ class Change:
             )
         return task
 
-    def _refuse_second(self, name: str, file: Paths | None = None, version: int | None = None) -> None:
-        """Refuse a step for a task that has one."""
+    def _refuse_second(self, name: str, step: Paths, version: int | None = None) -> None:
+        """Refuse a step, of a file and its version or by what it is called, for a task that has one."""
         first = next((outcome for outcome in self.outcomes if outcome.task == name), None)
         if first is None:
             return
         other, mend = self._files.get(name), "Leave out one of the two."
         if other and version and first.version and version != first.version:
-            mend = f"Leave out the older version: {file if version < first.version else other}"
+            mend = f"Leave out the older version: {step if version < first.version else other}"
         raise UsageError(
             "a change can have one step for a task",
             field="task",
-            got=f"{name}: {other} and {file or 'another step'}" if other else str(first),
+            got=f"{name}: {other} and {step}" if other else str(first),
             mend=mend,
         )
 

@@ -188,18 +188,19 @@ def failed(error: OSError, path: object) -> EdgepatchError:
 
 
 def whose(error: OSError, path: Path) -> str | None:
-    """Who may do what was forbidden here; None where something else is the matter."""
+    """Who may do what was forbidden here; None where it is not known, or something else is the matter."""
     if error.errno not in (errno.EACCES, errno.EPERM):
         return None
-    with contextlib.suppress(OSError, ImportError, KeyError):
-        import pwd
+    for there in (path.absolute(), *path.absolute().parents):
+        with contextlib.suppress(OSError, ImportError, KeyError):  # not there, or not to be looked at either
+            import pwd
 
-        there = path if path.exists() else path.parent
-        owner = pwd.getpwuid(there.stat().st_uid).pw_name
-        me = pwd.getpwuid(os.geteuid()).pw_name
-        if owner != me:
-            return f"{there} belongs to {owner}, and you are {me}: sudo -u {owner} edgepatch ..."
-    return f"Look at who may write there: ls -ld {path.parent} {path}"
+            owner = pwd.getpwuid(there.stat().st_uid).pw_name
+            me = pwd.getpwuid(os.geteuid()).pw_name
+            return (
+                f"{there} belongs to {owner}, and you are {me}: sudo -u {owner} edgepatch ..." if owner != me else None
+            )
+    return None
 
 
 def _undo(folder: Path, there: int | None, before: bytes | None, made: list[Path]) -> bool:
