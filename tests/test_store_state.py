@@ -240,8 +240,8 @@ def test_a_fallback_lowers_the_floor_by_one_change_at_most(store: Store, files: 
         ("empty", "is damaged (got nothing: the file is empty"),
         ("no JSON", "is damaged (got 1 bytes that are no JSON from character 1 on"),
         ("not UTF-8", "is damaged (got 14 bytes that are no UTF-8 from byte 11 on"),
-        ("gone", "is not there"),
-        ("pipe", "state.previous.json: "),
+        ("gone", "and there is no state.previous.json"),
+        ("pipe", "state.previous.json, JSON: is damaged"),
     ],
 )
 def test_with_both_states_damaged_nothing_is_opened_and_each_is_said_why(
@@ -251,10 +251,10 @@ def test_with_both_states_damaged_nothing_is_opened_and_each_is_said_why(
     ruin(store.path / "state.previous.json", how)
     said = []
     for call in (lambda: Store.open(store.path), lambda: Store.create(store.path, files["fp32"])):
-        with pytest.raises(BadFileError, match=r"state\.previous\.json: ") as caught:
+        with pytest.raises(BadFileError, match=r"state\.previous\.json") as caught:
             call()
         said.append(str(caught.value))
-        assert why in said[-1] and "state.json: is damaged (got 500 bytes, all of them zero" in said[-1]
+        assert why in said[-1] and "state.json, JSON: is damaged (got 500 bytes, all of them zero" in said[-1]
     assert said[0] == said[1], "none sends to the other"
 
 

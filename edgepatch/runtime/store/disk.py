@@ -197,8 +197,11 @@ def whose(error: OSError, path: Path) -> str | None:
 
             owner = pwd.getpwuid(there.stat().st_uid).pw_name
             me = pwd.getpwuid(os.geteuid()).pw_name
+            if owner == me:
+                return None
             return (
-                f"{there} belongs to {owner}, and you are {me}: sudo -u {owner} edgepatch ..." if owner != me else None
+                f"{there} belongs to {owner}, and you are {me}: sudo -u {owner} edgepatch ...\n"
+                f"If all of the store is to be yours: sudo chown -R {me} STORE"
             )
     return None
 

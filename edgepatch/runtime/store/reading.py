@@ -42,20 +42,17 @@ def load(folder: Path) -> tuple[State, str | None]:
     try:
         return load_file(folder / PREVIOUS), f"{damage}; the state before it was taken, {PREVIOUS}"
     except FileNotFoundError:
-        second = BadFileError("is not there", file=folder / PREVIOUS)
+        message, file, problems = f"{damage.message}, and there is no {PREVIOUS}", folder / STATE, [damage]
     except BadFileError as error:
-        second = error
-    raise BadFileError(
-        "cannot be opened: what is installed is not known any more",
-        file=folder,
-        problems=[_problem(STATE, damage), _problem(PREVIOUS, second)],
-        mend=_anew(folder),
-    ) from damage
+        message, file, problems = "cannot be opened: what is installed is not known any more", folder, [damage, error]
+    raise BadFileError(message, file=file, problems=list(map(_problem, problems)), mend=_anew(folder)) from damage
 
 
-def _problem(name: str, error: EdgepatchError) -> dict[str, Any]:
-    facts = {key: value for key, value in error.details.items() if key in ("got", "expected")}
-    return {"field": name, "message": error.message, **facts}
+def _problem(error: EdgepatchError) -> dict[str, Any]:
+    """What is wrong with a state, as one of several things that are."""
+    facts = {name: value for name, value in error.details.items() if name in ("got", "expected")}
+    where = [Path(error.details["file"]).name, error.details.get("field")]
+    return {"field": ", ".join(filter(None, where)), "message": error.message, **facts}
 
 
 def _anew(folder: Path) -> str:
