@@ -29,8 +29,9 @@ def test_a_store_is_not_made_where_something_is(store: Store, files: script.File
     (other / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="something else"):
         Store.create(other, files["fp32"])
-    with pytest.raises(EdgepatchError, match="No such file"):
+    with pytest.raises(UsageError, match="the folder it is to be in is missing") as caught:
         Store.create(tmp_path / "no" / "such", files["fp32"])
+    assert caught.value.details["mend"] == f"mkdir -p {tmp_path / 'no'}"
     with pytest.raises(UsageError, match="no patch store"):
         Store.open(other)
     with pytest.raises(UsageError, match="no patch store"):
@@ -110,8 +111,15 @@ def test_a_file_is_taken_only_if_it_is_the_one_that_was_meant(store: Store, file
 
 
 def test_one_step_a_task_and_one_graph_in_a_change(store: Store, files: script.Files) -> None:
-    with pytest.raises(UsageError, match="one step for a task"):
-        store.install(files["bias2"], files["bias3"])
+    for order in (("bias2", "bias3"), ("bias3", "bias2")):
+        with pytest.raises(UsageError, match="one step for a task") as caught:
+            store.install(*(files[name] for name in order))
+        assert all(str(files[name]) in caught.value.details["got"] for name in order)
+        assert caught.value.details["mend"] == f"Leave out the older version: {files['bias2']}"
+    with pytest.raises(UsageError, match="one step for a task") as caught:
+        store.install(files["bias2"], remove=["bias"])
+    assert caught.value.details["got"] == f"bias: {files['bias2']} and its removal"
+    assert caught.value.details["mend"] == "Leave out one of the two."
     with pytest.raises(UsageError, match="one graph"):
         store.install(files["int8"], files["onnx"])
 
@@ -218,7 +226,28 @@ def test_tasks_that_are_not_installed_are_named(store: Store) -> None:
     for call in (lambda: store.remove("none"), lambda: store.roll_back("none"), lambda: store.patch("none")):
         with pytest.raises(UsageError, match="not installed") as caught:
             call()
-        assert caught.value.details["expected"] == "bias, mask"
+        assert caught.value.details["expected"] == "bias, mask" and caught.value.details["file"] == str(store.path)
+
+
+def test_the_tasks_that_are_named_are_those_before_the_change(store: Store, files: script.Files) -> None:
+    with pytest.raises(UsageError, match="not installed") as caught:
+        store.install(files["head_only1"], remove=["bias", "none"])
+    assert caught.value.details["expected"] == "bias, mask"
+
+
+def test_force_is_advised_for_no_version_above_the_largest(store: Store, files: script.Files) -> None:
+    store.install(files["bias3"])
+    for version, forced in ((2, True), (4, False)):
+        with pytest.raises(UsageError, match="keeps no such version") as caught:
+            store.activate("bias", version)
+        assert ("--force" in caught.value.details["mend"]) == forced
+
+
+def test_a_task_without_a_version_to_go_back_to_is_told_with_its_store_and_what_helps(store: Store) -> None:
+    with pytest.raises(UsageError, match="no previous version") as caught:
+        store.roll_back("bias")
+    assert caught.value.details["file"] == str(store.path)
+    assert caught.value.details["mend"].endswith(f"edgepatch store install {store.path} FILE --force")
 
 
 # graphs

@@ -5,6 +5,7 @@ What stands in tests/crashing, in short; `python -m tests.crashing` runs all of 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import shutil
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from crashing import failing, mutating, processes, script
+from crashing.cutting import Disk
 from crashing.examining import STORE, Examiner, Life, cuts, examine_all, lay, live, quick_folder, tree
 from crashing.recording import Recorder
 
 from edgepatch.errors import EdgepatchError
+from edgepatch.runtime.store import Store
 
 pytestmark = pytest.mark.usefixtures("trusted")
 
@@ -112,6 +115,53 @@ def test_a_disk_that_fails_for_good_at_the_last_step_is_told_as_it_is(life: Life
         recorder,
     ):
         life.steps[number](quick / "calls" / STORE)
+
+
+@pytest.mark.parametrize("found", [None, b"half"])
+def test_a_file_that_is_put_back_is_lost_or_whole_after_any_cut_and_nothing_else_changes(
+    found: bytes | None, life: Life, files: script.Files, quick: Path
+) -> None:
+    now = life.states[life.names.index("upgrade")]
+    lost = f"{STORE}/objects/{now.tasks['bias'].versions[1].name}"
+    image = {path: content for path, content in life.images[life.names.index("upgrade")].items() if path != lost}
+    lay(image | ({lost: found} if found else {}), quick / "mend")
+    recorder = Recorder(quick / "mend")
+    with recorder:
+        Store.open(quick / "mend" / STORE).install(files["bias1"])
+    disk = Disk(recorder)
+    for count, operation in enumerate(recorder.operations, 1):
+        disk.do(operation)
+        for cut in disk.cuts():
+            lay(cut, quick / "cut")
+            store = Store.open(quick / "cut" / STORE)
+            assert store.warning is None and store.state.tasks == now.tasks and store.state.graph == now.graph
+            wrong = [row.what for row in store.verify() if row.error]
+            assert wrong in ([], ["previous of bias"]) and not (wrong and count == len(recorder.operations))
+            if wrong:
+                store.install(files["bias1"])
+            store.roll_back("bias")
+            store.collect()
+            assert not [row for row in store.verify() if row.error] and store.state.active["bias"].version == 1
+
+
+def test_any_call_that_fails_while_a_file_is_put_back_changes_nothing_else(
+    life: Life, files: script.Files, quick: Path
+) -> None:
+    number = life.names.index("upgrade")
+    lost = f"{STORE}/objects/{life.states[number].tasks['bias'].versions[1].name}"
+    before = {path: content for path, content in life.images[number].items() if path != lost}
+    for call in itertools.count():
+        lay(before, quick / "mend")
+        error = OSError(errno.ENOSPC, "No space left on device")
+        recorder = Recorder(quick / "mend", lambda made, call=call, error=error: error if made == call else None)  # type: ignore[misc]
+        with contextlib.suppress(EdgepatchError), recorder:
+            Store.open(quick / "mend" / STORE).install(files["bias1"])
+        store = Store.open(quick / "mend" / STORE)
+        assert store.state.tasks == life.states[number].tasks
+        assert not [path for path in tree(quick / "mend") if path.endswith(".part")]
+        if recorder.calls <= call:
+            break
+    assert not [row for row in store.verify() if row.error]
 
 
 @pytest.mark.parametrize("name", mutating.CUTS)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -36,7 +37,78 @@ def test_an_object_that_is_not_what_its_name_says_is_refused_and_mended(store: S
     wrong = [row for row in store.verify() if row.error]
     assert [row.what for row in wrong] == ["task bias"]
     (outcome,) = store.install(files["bias1"])
-    assert outcome.what == "unchanged" and not [row for row in store.verify() if row.error]
+    assert str(outcome) == "bias: version 1 mended" and not [row for row in store.verify() if row.error]
+
+
+def test_a_graph_that_is_mended_is_said_to_be(store: Store, files: script.Files) -> None:
+    damage(store.graph)
+    assert [str(outcome) for outcome in store.install(files["fp32"])] == ["the graph: mended"]
+    assert [str(outcome) for outcome in store.install(files["fp32"])] == ["the graph is there already"]
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [lose, damage])
+def test_a_previous_version_that_is_lost_is_put_back_and_what_is_active_stays(
+    harm: Callable[[Path], None], store: Store, files: script.Files
+) -> None:
+    store.install(files["bias2"])
+    store.install(files["bias3"])
+    before = store.state
+    harm(reading.path_of(store.path, before.tasks["bias"].versions[1].name))
+    assert [row.what for row in store.verify() if row.error] == ["previous of bias"]
+    (outcome,) = store.install(files["bias2"])
+    assert (outcome.what, outcome.version, outcome.before) == ("mended", 2, 3)
+    assert str(outcome) == "bias: version 2 mended, to roll back to; version 3 is active"
+    assert store.state.tasks == before.tasks and not [row for row in store.verify() if row.error]
+    with pytest.raises(EdgepatchError, match="older than version 3"):  # what is whole is not mended
+        store.install(files["bias2"])
+    store.roll_back("bias")
+    assert versions(store)["bias"] == 2
+
+
+def test_only_the_very_file_that_is_named_is_put_back(store: Store, files: script.Files, tmp_path: Path) -> None:
+    store.install(files["bias2"])
+    lose(reading.path_of(store.path, store.state.tasks["bias"].versions[1].name))
+    other = tmp_path / "other.epatch"
+    blob.write(dataclasses.replace(blob.read(files["bias1"]), licence="another"), other)
+    with pytest.raises(EdgepatchError, match="older than version 2"):
+        store.install(other)
+    assert [row.what for row in store.verify() if row.error] == ["previous of bias"]
+
+
+def test_by_force_a_lost_previous_version_becomes_the_active_one(store: Store, files: script.Files) -> None:
+    store.install(files["bias2"])
+    lose(reading.path_of(store.path, store.state.tasks["bias"].versions[1].name))
+    (outcome,) = store.install(files["bias1"], force=True)
+    assert outcome.what == "replaced" and versions(store)["bias"] == 1
+    assert not [row for row in store.verify() if row.error]
+
+
+def test_going_back_to_a_file_that_is_lost_blames_that_file_and_what_it_advises_works(
+    store: Store, files: script.Files
+) -> None:
+    store.install(files["bias2"])
+    lose(reading.path_of(store.path, store.state.tasks["bias"].versions[1].name))
+    for back in (lambda: store.roll_back("bias"), lambda: store.activate("bias", 1)):
+        with pytest.raises(BadFileError, match="names it for the previous of bias") as caught:
+            back()
+        assert caught.value.details["mend"].startswith("Install the previous of bias, version 1, again: ")
+    store.install(files["bias1"])
+    store.roll_back("bias")
+    assert versions(store)["bias"] == 1
+
+
+def test_a_store_of_which_every_object_is_damaged_is_mended_file_by_file(store: Store, files: script.Files) -> None:
+    store.install(files["bias2"])
+    for path in (store.path / "objects").iterdir():
+        damage(path)
+    for name in ("bias1", "fp32", "mask1", "bias2"):
+        (outcome,) = store.install(files[name])
+        assert outcome.what == "mended"
+    assert not [row for row in store.verify() if row.error]
 
 
 def test_a_graph_that_is_damaged_is_refused_and_mended(store: Store, files: script.Files) -> None:
@@ -112,14 +184,14 @@ def test_a_reader_starts_again_when_files_are_collected_under_it(store: Store, f
     reader, real = Store.open(store.path), reading.read
     seen: list[str] = []
 
-    def slow(folder: Path, name: str, size: int, what: str) -> bytes:
+    def slow(folder: Path, name: str, size: int, what: str, version: int | None = None) -> bytes:
         seen.append(what)
         if len(seen) == 2:
             with mock.patch.object(reading, "read", real):
                 store.install(files["bias3"], files["mask2"])
                 store.install(files["bias4"], files["mask3"])
                 store.collect()
-        return real(folder, name, size, what)
+        return real(folder, name, size, what, version)
 
     with mock.patch.object(reading, "read", slow), reader.runtime() as runtime:
         assert {task: runtime.patch(task).version for task in runtime.tasks} == {"bias": 4, "mask": 3}
@@ -214,6 +286,25 @@ def test_a_file_that_goes_while_it_is_counted_is_no_error(store: Store, monkeypa
 
     monkeypatch.setattr(os, "scandir", then_removed)
     assert store.garbage() == {} and not gone.exists()
+
+
+def test_a_store_that_may_not_be_written_to_says_whose_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root may write everywhere, the operating system's answer is made up."""
+
+    class Somebody:
+        def __init__(self, number: int) -> None:
+            self.pw_name = "owner" if number == store.path.stat().st_uid else "somebody"
+
+    def refuse(path: Any, *_: Any, **__: Any) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr("pwd.getpwuid", Somebody)
+    with monkeypatch.context() as forbidden, pytest.raises(EdgepatchError, match="cannot be written") as caught:
+        forbidden.setattr(os, "open", refuse)
+        store.remove("bias")
+    assert caught.value.details["file"] == str(store.path / "lock")
+    assert "belongs to owner, and you are somebody: sudo -u owner" in caught.value.details["mend"]
 
 
 # names

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from crashing import script
 
+from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError
 from edgepatch.runtime.store import Newest, SharedGraph, State, Store, Task, Version, state
 
@@ -233,12 +234,43 @@ def test_a_fallback_lowers_the_floor_by_one_change_at_most(store: Store, files: 
     assert found.state.tasks["bias"].newest.version == 3
 
 
-@pytest.mark.parametrize("how", ["empty", "gone", "pipe"])
-def test_with_both_states_damaged_nothing_is_opened(how: str, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("empty", "is damaged (got nothing: the file is empty"),
+        ("no JSON", "is damaged (got 1 bytes that are no JSON from character 1 on"),
+        ("not UTF-8", "is damaged (got 14 bytes that are no UTF-8 from byte 11 on"),
+        ("gone", "and there is no state.previous.json"),
+        ("pipe", "state.previous.json, JSON: is damaged"),
+    ],
+)
+def test_with_both_states_damaged_nothing_is_opened_and_each_is_said_why(
+    how: str, why: str, store: Store, files: script.Files
+) -> None:
     ruin(store.path / "state.json", "zeros")
     ruin(store.path / "state.previous.json", how)
-    with pytest.raises(BadFileError, match=r"state\.previous\.json"):
+    said = []
+    for call in (lambda: Store.open(store.path), lambda: Store.create(store.path, files["fp32"])):
+        with pytest.raises(BadFileError, match=r"state\.previous\.json") as caught:
+            call()
+        said.append(str(caught.value))
+        assert why in said[-1] and "state.json, JSON: is damaged (got 500 bytes, all of them zero" in said[-1]
+    assert said[0] == said[1], "none sends to the other"
+
+
+def test_what_is_advised_for_a_store_without_a_state_makes_one(store: Store) -> None:
+    ruin(store.path / "state.json", "zeros")
+    ruin(store.path / "state.previous.json", "gone")
+    with pytest.raises(BadFileError) as caught:
         Store.open(store.path)
+    patches = [path.name for path in (store.path / "objects").glob("*.epatch")]
+    move, create = [line.split() for line in caught.value.details["mend"].splitlines()[-2:]]
+    Path(move[1]).rename(move[2])
+    assert (move[0], create[:3]) == ("mv", ["edgepatch", "store", "create"])
+    folder = Path(create[5]).parent
+    found = {blob.read(folder / name).task: folder / name for name in patches}
+    made = Store.create(create[3], create[4], *found.values())
+    assert made.state.active.keys() == {"bias", "mask"}
 
 
 def test_a_state_of_a_newer_edgepatch_is_no_damage(store: Store) -> None:

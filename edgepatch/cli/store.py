@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepatch.cli.common import engine_option, json_option, kib, number_of, show, table
+from edgepatch.cli.verify import require_order
 
 if TYPE_CHECKING:
     from edgepatch.runtime.store import Outcome, Store
@@ -44,6 +45,7 @@ def create(store: str, graph: str, patches: tuple[str, ...], engine: str | None,
     """
     from edgepatch.runtime.store import Store
 
+    require_order(f"store create {store}", graph, patches)
     made = Store.create(store, graph, *patches, engine=engine, timeout=wait)
     show(_document(made), f"{store}: made, with {_size(made)}", as_json)
 
@@ -67,10 +69,12 @@ def install(
 ) -> None:
     """Check patches, or a graph and patches, and make them what STORE holds: all of them or none.
 
-    A graph of another backbone needs every task replaced or removed in the same go.
+    A graph of another backbone needs every task replaced or removed in the same go. A file that STORE has already,
+    active or previous, is put back if it is lost or damaged there.
 
     \b
     edgepatch store install STORE flowers.epatch digits.epatch
+    edgepatch store install STORE digits-before.epatch --force
     edgepatch store install STORE next.tflite flowers.epatch --remove digits
     """
     from edgepatch.runtime.store import Store
@@ -116,6 +120,7 @@ def remove(store: str, tasks: tuple[str, ...], forget: bool, wait: float, as_jso
 
     \b
     edgepatch store remove STORE flowers
+    edgepatch store remove STORE flowers --forget
     """
     from edgepatch.runtime.store import Store
 
@@ -192,8 +197,7 @@ def verify(store: str, engine: str | None, as_json: bool) -> int:
     rows = Store.open(store).verify(engine=engine)
     code = next((row.error.exit_code for row in rows if row.error), 0)
     document = {"store": store, "ok": code == 0, "files": [row.to_json() for row in rows]}
-    lines = [str(row.error) if row.error else f"{row.what}: ok, {row.file.name}" for row in rows]
-    show(document, "\n".join(lines), as_json)
+    show(document, "\n".join(map(str, rows)), as_json)
     return code
 
 
@@ -232,8 +236,9 @@ def _document(store: Store) -> dict[str, Any]:
 
 def _size(store: Store) -> str:
     graph, tasks = store.state.graph, len(store.state.active)
+    what = f"{'a' if graph.format == 'tflite' else 'an'} .{graph.format} in {graph.precision}"
     return (
-        f"{number_of(tasks, 'task')} on an .{graph.format} in {graph.precision} of backbone {graph.backbone_id[:12]}, "
+        f"{number_of(tasks, 'task')} on {what} of backbone {graph.backbone_id[:12]}, "
         f"{kib(sum(store.state.objects.values()))} in all"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -24,10 +26,11 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     edgepatch verify mobilenet.tflite *.epatch
     """
     from edgepatch import blob
-    from edgepatch.errors import EdgepatchError
+    from edgepatch.errors import EdgepatchError, MismatchError
     from edgepatch.runtime import graph_file
     from edgepatch.runtime.store import trial
 
+    require_order("verify", graph, patches)
     rows: list[dict[str, Any]] = []
     code = 0
     shared = graph_file.read(graph)
@@ -37,6 +40,8 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
                 patch = blob.read(path)
                 rows.append({"patch": path, "ok": True, "task": patch.task, "forms": answers(patch, path)})
             except EdgepatchError as error:
+                if isinstance(error, MismatchError) and error.details.get("field") == "backbone_id":
+                    error.details["mend"] = f"{graph} is of another backbone. {error.details.get('mend', '')}".rstrip()
                 rows.append({"patch": path, "ok": False, "text": str(error), **error.to_json()})
                 code = code or error.exit_code
     document = {"graph": graph, "backbone_id": shared.backbone_id, "ok": code == 0, "patches": rows}
@@ -46,3 +51,26 @@ def command(graph: str, patches: tuple[str, ...], engine: str | None, as_json: b
     ]
     show(document, "\n".join(lines), as_json)
     return code
+
+
+def require_order(command: str, graph: str, patches: Sequence[str]) -> None:
+    """Refuse a patch in the place of the graph, where the graph is in a patch's: what is wrong is not the files.
+
+    Raises:
+        UsageError: they are exchanged.
+    """
+    from edgepatch.errors import UsageError
+    from edgepatch.runtime.store.store import is_graph
+
+    if not Path(graph).is_file() or is_graph(graph):
+        return
+    if graphs := [path for path in patches if Path(path).is_file() and is_graph(path)]:
+        rest = [graph, *(path for path in patches if path != graphs[0])]
+        raise UsageError(
+            "is given in the place of the graph, which comes first",
+            file=graph,
+            field="GRAPH",
+            got="no graph",
+            expected=graphs[0],
+            mend=f"edgepatch {command} {graphs[0]} {' '.join(rest[:4])}{' ...' if rest[4:] else ''}",
+        )

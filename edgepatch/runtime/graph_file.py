@@ -131,7 +131,7 @@ def parse(data: bytes, file: object) -> Graph:
             "is neither a .tflite nor an .onnx graph",
             file=file,
             got="a backbone or a patch" if container.is_container(data) else "something else",
-            mend="Export one: edgepatch export BACKBONE --to tflite --out FILE.tflite; patches go to --patch.",
+            mend="Export one: edgepatch export BACKBONE --to tflite --out FILE.tflite; patches go beside it.",
         )
     try:
         span = FORMATS[kind].find(data)
@@ -196,7 +196,7 @@ def parse(data: bytes, file: object) -> Graph:
             f"has a bake table that does not fit the file: {error}",
             file=file,
             field="bake",
-            mend="Export the graph again.",
+            mend="Export the graph again: it is damaged, or was exported by another version of edgepatch.",
         ) from error
     return Graph(seen, kind, document, preprocessing, inputs, tensors, views)
 

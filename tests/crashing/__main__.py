@@ -1,11 +1,8 @@
-"""`python -m tests.crashing [folder]`: all crash points of a store, counted.
-
-Args:
-    folder: an empty one to work in; by default one in memory, where there is such a thing.
-"""
+"""All crash points of a store, counted: `python -m tests.crashing --help`."""
 
 from __future__ import annotations
 
+import argparse
 import collections
 import errno
 import shutil
@@ -22,7 +19,29 @@ from .examining import Examiner, Life, cuts, examine_all, lay, live, quick_folde
 FINE = 512  # bytes: writes above are cut in two
 
 
-def main(folder: Path) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.crashing", description=__doc__.partition(":")[0])
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        help="an empty one to work in; by default one in memory, if there is such a thing",
+    )
+    folder = parser.parse_args(arguments).folder
+    if folder is None:
+        place = quick_folder(Path(tempfile.gettempdir()))
+        try:
+            everything(place)
+        finally:
+            shutil.rmtree(place)
+    elif not folder.is_dir() or any(folder.iterdir()):
+        parser.error(f"{folder}: is not an empty folder")
+    else:
+        everything(folder)
+
+
+def everything(folder: Path) -> None:
+    """Every part in turn, in an empty folder."""
     recording.LEAST = FINE
     (folder / "files").mkdir()
     (folder / "life").mkdir()
@@ -105,11 +124,4 @@ def _killed(life: Life, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        place = quick_folder(Path(tempfile.gettempdir()))
-        try:
-            main(place)
-        finally:
-            shutil.rmtree(place)
+    main()

@@ -1,12 +1,12 @@
-"""`python -m tests.crashing.costs GRAPH PATCH`: what a store costs, in milliseconds, the best of several.
+"""What a store costs, in milliseconds, the best of several: `python -m tests.crashing.costs GRAPH PATCH`.
 
 Others use the machine too, and slow down all but the best."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import hashlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +17,20 @@ from edgepatch.runtime import Runtime
 from edgepatch.runtime.store import State, Store, disk, state
 
 
-def main(graph: Path, patch: Path, folder: Path) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.crashing.costs", description=__doc__.partition(":")[0])
+    parser.add_argument("graph", metavar="GRAPH", type=Path, help="a .tflite or .onnx of edgepatch export")
+    parser.add_argument("patch", metavar="PATCH", type=Path, help="an .epatch that fits it")
+    options = parser.parse_args(arguments)
+    for path in (options.graph, options.patch):
+        if not path.is_file():
+            parser.error(f"{path}: there is no such file")
+    with tempfile.TemporaryDirectory() as place:
+        measure(options.graph, options.patch, Path(place))
+
+
+def measure(graph: Path, patch: Path, folder: Path) -> None:
+    """Print a line for each thing a store does."""
     read = blob.read(patch)
     versions = [folder / f"{number}.epatch" for number in range(2, 9)]
     for number, path in enumerate(versions, 2):
@@ -68,5 +81,4 @@ def _time(what: str, work: Callable[[], object], repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place:
-        main(Path(sys.argv[1]), Path(sys.argv[2]), Path(place))
+    main()

@@ -17,15 +17,22 @@ from edgepatch.runtime.store.state import Newest, SharedGraph, State, Task, Vers
 
 Paths = str | os.PathLike[str]
 
+_OF_GRAPH = {
+    "graph": "graph installed",
+    "unchanged": "the graph is there already",
+    "mended": "the graph: mended",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What one step of a change did.
 
     Attributes:
-        what: `graph`, `installed`, `replaced`, `unchanged` (it was there already), `activated` or `removed`.
+        what: `graph`, `installed`, `replaced`, `unchanged` (it was there already), `mended` (it was named, and its file
+            was gone or damaged), `activated`, `removed` or `forgotten` (removed, with its largest version).
         task: whose; None of the graph.
-        version: of the patch that is active now; None of the graph and of what was removed.
+        version: of the patch that is active now, or that was mended; None of the graph and of what was removed.
         before: the version that was active; None if none was.
     """
 
@@ -36,11 +43,15 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.task is None:
-            return "the graph is there already" if self.what == "unchanged" else "graph installed"
+            return _OF_GRAPH[self.what]
         if self.version is None:
-            return f"{self.task}: version {self.before} removed" if self.before else f"{self.task}: removed"
+            what = f"version {self.before} removed" if self.before else "removed before"
+            return f"{self.task}: {what}" + (", its largest version forgotten" if self.what == "forgotten" else "")
         if self.what == "unchanged":
             return f"{self.task}: version {self.version} is there already"
+        if self.what == "mended":
+            other = "" if self.version == self.before else f", to roll back to; version {self.before} is active"
+            return f"{self.task}: version {self.version} mended{other}"
         return f"{self.task}: version {self.version} {self.what}" + (f", was {self.before}" if self.before else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -69,6 +80,7 @@ class Change:
         self._tasks: dict[str, Task] = dict(now.tasks) if now else {}
         self._shared = now.graph if now else None
         self._graph: tuple[graph_file.Graph, Path] | None = None  # where a step brought one
+        self._files: dict[str, Paths] = {}  # that steps brought, by task
         self._patches: dict[str, tuple[Patch, object]] = {}  # to be tried, by task
         self._data: dict[str, bytes] = {}  # by name of object
         self.outcomes: list[Outcome] = []
@@ -95,14 +107,16 @@ class Change:
         shared = SharedGraph(digest, len(data), graph.format, graph.precision, graph.backbone_id)
         same, self._shared = shared == self._shared, shared
         self._data[shared.name] = data
-        return self._done(Outcome("unchanged" if same else "graph"))
+        return self._done(Outcome(self._again(shared) if same else "graph"))
 
     def patch(self, path: Paths, *, force: bool = False, sha256: str | None = None) -> Outcome:
         """Install a patch: it becomes its task's active one, and what was active its previous one.
 
+        The very file of the previous one, where that is gone or damaged, is put back: nothing else changes then.
+
         Args:
             path: an .epatch.
-            force: take a version that is not larger than every one of the task before.
+            force: take a version that is not larger than every one of the task before, and make it active.
             sha256: what the file must be; None: whatever it is.
 
         Raises:
@@ -113,16 +127,19 @@ class Change:
         data, digest = _read(path, blob.MAX_BYTES, sha256)
         patch = blob.parse(data, path)
         version = Version(digest, len(data), patch.version)
-        self._refuse_second(patch.task, path)
+        self._refuse_second(patch.task, path, version.version)
         task = self._tasks.get(patch.task)
+        before = task.active if task else None
+        if task and before and version == task.previous and not force and self._again(version) == "mended":
+            self._data[version.name] = data
+            return self._done(Outcome("mended", patch.task, version.version, before.version), path)
         if task and not force:
             _refuse_older(version, task, patch.task, path)
         self._data[version.name] = data
         self._patches[patch.task] = patch, path
-        before = task.active if task else None
         self._activate(patch.task, version)
-        what = "unchanged" if before == version else "replaced" if before else "installed"
-        return self._done(Outcome(what, patch.task, version.version, before.version if before else None))
+        what = self._again(version) if before == version else "replaced" if before else "installed"
+        return self._done(Outcome(what, patch.task, version.version, before.version if before else None), path)
 
     def remove(self, name: str, *, forget: bool = False) -> Outcome:
         """Take a task's patches away. Its largest version is kept, below which none can be installed.
@@ -133,13 +150,14 @@ class Change:
         Raises:
             UsageError: the task is not installed, or this change has a step for it already.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its removal")
         task = self._find(name, active=not forget)
         if forget:
             del self._tasks[name]
         else:
             self._tasks[name] = Task(None, None, task.newest)
-        return self._done(Outcome("removed", name, None, task.active.version if task.active else None))
+        what = "forgotten" if forget else "removed"
+        return self._done(Outcome(what, name, None, task.active.version if task.active else None))
 
     def activate(self, name: str, version: int) -> Outcome:
         """Make one of the versions that the store keeps of a task the active one.
@@ -149,16 +167,18 @@ class Change:
                 for it already.
             BadFileError: the file is not what it was.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its activation")
         task = self._find(name)
         found = [kept for kept in task.versions if kept.version == version]
         if not found:
             raise UsageError(
                 "the store keeps no such version of the task",
+                file=self._folder,
                 field="version",
                 got=version,
                 expected=" or ".join(str(kept.version) for kept in task.versions),
-                mend=f"Install it: edgepatch store install {self._folder} FILE --force",
+                mend=f"Install it: edgepatch store install {self._folder} FILE"
+                + (" --force" if version <= task.newest.version else ""),
             )
         return self._switch(name, task, found[0])
 
@@ -169,10 +189,17 @@ class Change:
             UsageError: the task is not installed, has no previous patch, or this change has a step for it already.
             BadFileError: the file is not what it was.
         """
-        self._refuse_second(name)
+        self._refuse_second(name, "its roll-back")
         task = self._find(name)
         if task.previous is None:
-            raise UsageError("the task has no previous version", field="task", got=name)
+            raise UsageError(
+                "the task has no previous version",
+                file=self._folder,
+                field="task",
+                got=name,
+                expected="one of which the store keeps two versions",
+                mend=f"To go back by an older file: edgepatch store install {self._folder} FILE --force",
+            )
         return self._switch(name, task, task.previous)
 
     def check(self) -> None:
@@ -187,8 +214,9 @@ class Change:
         if self._now and self.state.graph.backbone_id != self._now.graph.backbone_id:
             self._leave_backbone(self._now.graph.backbone_id)
         active = self.state.active
-        if names := [name for name in active if self._graph or name in self._patches]:
-            patches = [self._patches.get(name) or self._stored(name, active[name]) for name in names]
+        new = self._now is None or self.state.graph != self._now.graph  # one that was mended is the one there was
+        if names := [name for name in active if new or name in self._patches]:
+            patches = [self._patches.get(name) or self._stored(f"task {name}", active[name]) for name in names]
             with trial.bench(self._graph_to_be(), self._engine) as answers:
                 for patch, file in patches:
                     answers(patch, file)
@@ -221,9 +249,8 @@ class Change:
         return State(self._now.serial + 1 if self._now else 1, self._shared, self._tasks)
 
     def _switch(self, name: str, task: Task, version: Version) -> Outcome:
-        data = reading.read(self._folder, version.name, version.bytes, f"task {name}")
-        path = reading.path_of(self._folder, version.name)
-        self._patches[name] = blob.parse(data, path), path
+        what = f"task {name}" if task.active == version else f"previous of {name}"
+        self._patches[name] = self._stored(what, version)
         before = task.active.version if task.active else None
         self._activate(name, version)
         return self._done(
@@ -262,29 +289,50 @@ class Change:
         path = reading.path_of(self._folder, there.name)
         return graph_file.parse(reading.read(self._folder, there.name, there.bytes, "graph"), path)
 
-    def _stored(self, name: str, version: Version) -> tuple[Patch, object]:
+    def _stored(self, what: str, version: Version) -> tuple[Patch, object]:
         path = reading.path_of(self._folder, version.name)
-        return blob.parse(reading.read(self._folder, version.name, version.bytes, f"task {name}"), path), path
+        return blob.parse(reading.read_patch(self._folder, version, what), path), path
+
+    def _again(self, there: Version | SharedGraph) -> str:
+        """What it does to install again what the state names: it is there already, or is mended."""
+        return "unchanged" if reading.is_whole(self._folder, there.name, there.bytes) else "mended"
 
     def _find(self, name: str, *, active: bool = True) -> Task:
         task = self._tasks.get(name)
         if task is None or (active and task.active is None):
-            installed = [known for known, other in self._tasks.items() if other.active]
+            installed = self._now.active if self._now else {}  # and not what this change brings
             raise UsageError(
-                "this task is not installed", field="task", got=name, expected=", ".join(installed) or "none"
+                "this task is not installed",
+                file=self._folder,
+                field="task",
+                got=name,
+                expected=", ".join(installed) or "none",
             )
         return task
 
-    def _refuse_second(self, name: str, file: object = None) -> None:
-        if name in self._touched:
-            raise UsageError("a change can have one step for a task", file=file, field="task", got=name)
+    def _refuse_second(self, name: str, step: Paths, version: int | None = None) -> None:
+        """Refuse a step, of a file and its version or by what it is called, for a task that has one."""
+        first = next((outcome for outcome in self.outcomes if outcome.task == name), None)
+        if first is None:
+            return
+        other, mend = self._files.get(name), "Leave out one of the two."
+        if other and version and first.version and version != first.version:
+            mend = f"Leave out the older version: {step if version < first.version else other}"
+        raise UsageError(
+            "a change can have one step for a task",
+            field="task",
+            got=f"{name}: {other} and {step}" if other else str(first),
+            mend=mend,
+        )
 
     @property
     def _touched(self) -> set[str | None]:
         """The tasks that have a step; one that failed is none."""
         return {outcome.task for outcome in self.outcomes}
 
-    def _done(self, outcome: Outcome) -> Outcome:
+    def _done(self, outcome: Outcome, file: Paths | None = None) -> Outcome:
+        if outcome.task and file is not None:
+            self._files[outcome.task] = file
         self.outcomes.append(outcome)
         return outcome
 

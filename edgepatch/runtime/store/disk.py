@@ -15,6 +15,7 @@ Only functions of `os` touch the disk here, one system call each: what the tests
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -108,15 +109,23 @@ def refuse_used(folder: Path) -> None:
     """Refuse to make a store where anything is but what making one may have left.
 
     Raises:
-        UsageError: there is a store already, or something else.
+        UsageError: there is a store already, or something else, or no folder to make one in.
         EdgepatchError: the folder cannot be read.
     """
     try:
         there = sorted(path.name for path in folder.iterdir() if path.suffix != PART)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if not folder.parent.exists():
+            raise UsageError(
+                "cannot be made: the folder it is to be in is missing",
+                file=folder,
+                got="nothing",
+                expected=f"the folder {folder.parent}",
+                mend=f"mkdir -p {folder.parent}",
+            ) from error
         return
     except OSError as error:
-        raise EdgepatchError(f"cannot be read: {error.strerror}", file=folder) from error
+        raise EdgepatchError(f"cannot be read: {error.strerror}", file=folder, mend=whose(error, folder)) from error
     if STATE in there or PREVIOUS in there:
         raise UsageError("is a patch store already", file=folder, mend="edgepatch store install adds to it.")
     if odd := [name for name in there if name not in (OBJECTS, UPDATES, LOCK)]:
@@ -175,7 +184,26 @@ def remove(path: Path) -> None:
 
 def failed(error: OSError, path: object) -> EdgepatchError:
     """What the operating system said, as an error of ours."""
-    return EdgepatchError(f"cannot be written: {error.strerror}", file=path)
+    return EdgepatchError(f"cannot be written: {error.strerror}", file=path, mend=whose(error, Path(str(path))))
+
+
+def whose(error: OSError, path: Path) -> str | None:
+    """Who may do what was forbidden here; None where it is not known, or something else is the matter."""
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return None
+    for there in (path.absolute(), *path.absolute().parents):
+        with contextlib.suppress(OSError, ImportError, KeyError):  # not there, or not to be looked at either
+            import pwd
+
+            owner = pwd.getpwuid(there.stat().st_uid).pw_name
+            me = pwd.getpwuid(os.geteuid()).pw_name
+            if owner == me:
+                return None
+            return (
+                f"{there} belongs to {owner}, and you are {me}: sudo -u {owner} edgepatch ...\n"
+                f"If all of the store is to be yours: sudo chown -R {me} STORE"
+            )
+    return None
 
 
 def _undo(folder: Path, there: int | None, before: bytes | None, made: list[Path]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgepatch.errors import EdgepatchError
-from edgepatch.runtime.store.disk import LOCK
+from edgepatch.runtime.store import disk
 
 TIMEOUT = 30.0  # seconds
 POLL = 0.02  # seconds; a blocking flock could only be left by a signal
@@ -31,11 +31,11 @@ def held(folder: Path, timeout: float) -> Iterator[None]:
         import fcntl
     except ImportError as error:
         raise EdgepatchError("a store needs the file locks of POSIX to be changed", file=folder) from error
-    path = folder / LOCK
+    path = folder / disk.LOCK
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     except OSError as error:
-        raise EdgepatchError(f"cannot be written: {error.strerror}", file=path) from error
+        raise disk.failed(error, path) from error
     owner = os.getpid()
     try:
         end = time.monotonic() + timeout

@@ -156,7 +156,7 @@ def parse(data: bytes, file: object) -> State:
     try:
         document = container.load_json(data)
     except ValueError as error:
-        raise bad("is damaged", "JSON", error, "one JSON object without duplicate keys") from error
+        raise bad("is damaged", "JSON", _no_json(data, error), "one JSON object without duplicate keys") from error
     if not isinstance(document, dict):
         raise bad("is damaged", "JSON", type(document).__name__, "an object")
     written = document.pop("sha256", None)
@@ -246,6 +246,17 @@ def _one_of(value: Any, names: tuple[str, ...], where: str) -> None:
 def _digest(document: Mapping[str, Any]) -> str:
     text = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_json(data: bytes, error: ValueError) -> str:
+    """What there is in place of JSON."""
+    if not data.strip(b"\0"):
+        return f"{len(data)} bytes, all of them zero" if data else "nothing: the file is empty"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{len(data)} bytes that are no JSON from character {error.pos} on"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{len(data)} bytes that are no UTF-8 from byte {error.start} on"
+    return str(error)
 
 
 def _short(value: object) -> str:

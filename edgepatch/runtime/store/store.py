@@ -81,7 +81,8 @@ class Store:
         """A new store with a graph, and patches if any, in a directory that is empty or not there.
 
         Raises:
-            UsageError: there is a store already, or something else.
+            UsageError: there is a store already, or something else, or the folder it is to be in is missing.
+            BadFileError: there is a store already, and it cannot be opened.
             BadFileError, MismatchError, MissingPackageError: as `Change` does.
             EdgepatchError: it cannot be written.
         """
@@ -100,7 +101,7 @@ class Store:
             As `create` does; UsageError, too, if no step brings a graph.
         """
         folder = Path(path)
-        disk.refuse_used(folder)
+        _refuse_used(folder)
         change = Change(folder, None, engine=engine)
         yield change
         change.check()
@@ -142,7 +143,7 @@ class Store:
             installed = ", ".join(self.state.active) or "none"
             raise UsageError("this task is not installed", file=self.path, field="task", got=task, expected=installed)
         version = self.state.active[task]
-        data = reading.read(self.path, version.name, version.bytes, f"task {task}")
+        data = reading.read_patch(self.path, version, f"task {task}")
         return blob.parse(data, reading.path_of(self.path, version.name))
 
     def runtime(self, **options: Any) -> Runtime:
@@ -288,6 +289,16 @@ class Store:
             runtime.close()
             raise
         return runtime
+
+
+def _refuse_used(folder: Path) -> None:
+    """As `disk.refuse_used` does; of a store that cannot be opened, which nothing can be added to, it says that."""
+    try:
+        disk.refuse_used(folder)
+    except UsageError:
+        with contextlib.suppress(UsageError):  # something else is there
+            reading.load(folder)
+        raise
 
 
 def is_graph(path: Paths) -> bool:

@@ -24,15 +24,22 @@ class Checked:
         file: where it lies.
         what: it is: `state`, `previous state`, `graph`, `task digits`, `previous of digits`.
         error: what is wrong with it, if anything.
+        version: of a patch.
     """
 
     file: Path
     what: str
     error: EdgepatchError | None = None
+    version: int | None = None
+
+    def __str__(self) -> str:
+        version = f"version {self.version}, " if self.version else ""
+        return str(self.error) if self.error else f"{self.what}: ok, {version}{self.file.name}"
 
     def to_json(self) -> dict[str, Any]:
         error = self.error.to_json() if self.error else {}
-        return {"file": str(self.file), "what": self.what, "ok": self.error is None, **error}
+        version = {"version": self.version} if self.version else {}
+        return {"file": str(self.file), "what": self.what, **version, "ok": self.error is None, **error}
 
 
 def verify(folder: Path, state: State, engine: str | None) -> list[Checked]:
@@ -71,9 +78,9 @@ def _patch(folder: Path, what: str, version: Version, answers: Callable[[Patch, 
     """A patch, held against its hash and, where there is a graph to hold it against, tried."""
     path = reading.path_of(folder, version.name)
     try:
-        patch = blob.parse(reading.read(folder, version.name, version.bytes, what), path)
+        patch = blob.parse(reading.read_patch(folder, version, what), path)
         if answers:
             answers(patch, path)
     except EdgepatchError as error:
-        return Checked(path, what, error)
-    return Checked(path, what)
+        return Checked(path, what, error, version.version)
+    return Checked(path, what, None, version.version)
