@@ -356,7 +356,8 @@ def test_list_holds_files_against_what_was_signed(site: Site, edgepatch: Any, pu
     assert state(edgepatch, site, 1) == expected
     cats.write_bytes(b"X" * 5_000_000)
     assert state(edgepatch, site, 1) == expected
-    publish("add", site.file("cats"))
+    assert "cats: its file was damaged or missing here, and is whole again" in publish("add", site.file("cats")).out
+    assert "is whole again" not in publish("add", site.file("cats")).out
     publish("add", site.file("bird-owls"), "--team", "birders")
     assert state(edgepatch, site, 0) == {}
 
@@ -418,3 +419,17 @@ def test_a_lost_snapshot_is_not_forgotten(site: Site, publish: Any, edgepatch: A
 def test_the_key_of_a_role_lies_where_it_is_looked_for(site: Site) -> None:
     (key,), _ = site.read().keys("root")
     assert keys.place(site.keys, "root", key).is_file()
+
+
+@pytest.mark.parametrize(
+    ("command", "examples"),
+    [
+        ("create", ["--expires timestamp=36h", "--threshold 2"]),
+        ("add", ["--remove-graph mobilenet.tflite --remove flowers"]),
+        ("remove", ["--graph mobilenet-int8.tflite"]),
+        ("rotate", ["rotate site/ root", "--public birders-2.pub"]),
+    ],
+)
+def test_help_has_examples_of_what_matters(edgepatch: Any, command: str, examples: list[str]) -> None:
+    out = edgepatch("publish", command, "--help").out
+    assert all(example in out for example in examples)

@@ -305,6 +305,7 @@ def _report(done: Done, as_json: bool) -> None:
         "expires": clock.write(found.timestamp.signed.expires) if found.timestamp else None,
         "pending": done.pending,
         "notes": done.notes,
+        "expired": reminders.expired(found),
         "reminders": told,
     }
     lines = [

@@ -58,23 +58,14 @@ def add(
         graphs = _graphs(graph_files)
         if graphs and team:
             raise UsageError("a team cannot publish graphs", field="--graph", got=team, expected="the targets key")
-        patches: dict[str, CheckedPatch] = {}
-        for file in patch_files:
-            checked = _patch(file)
-            place = names.patch_path(checked.patch.task)
-            if place in patches:
-                raise UsageError("two patches are of the same task", file=file, field="task", got=checked.patch.task)
-            _refuse_foreign(found, role, checked, place, published)
-            old = published.get(place)
-            patches[place] = versions.numbered(checked, old, versions.floor(found, old, place), renumber)
+        patches = _patches(found, role, patch_files, published, renumber)
         _refuse_both(gone, [*patches, *graphs])
         fits.refuse_misfits(found, published, patches, graphs, gone)
         _refuse_graphless(found, gone, {*published, *patches, *graphs} - gone.keys())
         done = _publish(found, role, folder, {**patches, **graphs}, published, gone)
         if role == "targets":
             done.notes.extend(text for each in done.added if each.task and (text := patterns.of_task(found, each.task)))
-        published_now = {each.task for each in done.added}
-        if waiting and (dropped := [task for task in waiting if task not in published_now]):
+        if dropped := sorted(set(waiting) - {each.task for each in done.added}):
             done.notes.append(printable(f"{role}: devices drop what is not published again: {', '.join(dropped)}"))
         return done
 
@@ -169,8 +160,7 @@ def _publish(
     document = signing.renewed(found, role, folder, change) if new or gone else None
     if document:
         documents.refuse_large(document)
-    for place, each in wanted.items():
-        found.put_file(place, each.data)
+    laid = [place for place, each in wanted.items() if found.put_file(place, each.data)]
     if document:
         found.put(role, document)
     now = {each.path: each for each in found.files()}
@@ -180,6 +170,11 @@ def _publish(
         same=[now[place] for place in entries if place not in new],
         removed=gone,
         pending=signing.refresh(found, folder),
+        notes=[
+            f"{now[place].name}: its file was damaged or missing here, and is whole again"
+            for place in laid
+            if place not in new
+        ],
     )
 
 
@@ -191,6 +186,22 @@ def _graphs(graph_files: Sequence[str]) -> dict[str, CheckedGraph]:
             raise UsageError("two graphs have the same file name", file=file, field="--graph", got=name)
         graphs[names.graph_path(name)] = checking.graph(file)
     return graphs
+
+
+def _patches(
+    found: Repository, role: str, patch_files: Sequence[str], published: Mapping[str, Published], renumber: bool
+) -> dict[str, CheckedPatch]:
+    """Files that a role may sign, each with a version above all before."""
+    patches: dict[str, CheckedPatch] = {}
+    for file in patch_files:
+        checked = _patch(file)
+        place = names.patch_path(checked.patch.task)
+        if place in patches:
+            raise UsageError("two patches are of the same task", file=file, field="task", got=checked.patch.task)
+        _refuse_foreign(found, role, checked, place, published)
+        old = published.get(place)
+        patches[place] = versions.numbered(checked, old, versions.floor(found, old, place), renumber)
+    return patches
 
 
 def _patch(file: str) -> CheckedPatch:

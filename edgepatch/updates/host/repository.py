@@ -207,17 +207,14 @@ class Repository:
         on_disk = documents.versions(self.path).get(role, [0])
         return documents.unused(self.path, role, 1 + max(seen, default=max(on_disk)))
 
-    def put_file(self, path: str, data: bytes) -> tuple[int, str]:
-        """Lay a file under `targets/`, unless it is there already; returns its length and SHA-256."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        place = self.path / names.TARGETS / names.hosted_path(path, sha256)
-        try:
-            is_there = files.read(place, limit=len(data)) == data
-        except EdgepatchError:  # it is damaged
-            is_there = False
-        if not is_there:
-            files.write(place, data)
-        return len(data), sha256
+    def put_file(self, path: str, data: bytes) -> bool:
+        """Lay a file under `targets/`; false if it is there already."""
+        place = self.path / names.TARGETS / names.hosted_path(path, hashlib.sha256(data).hexdigest())
+        with contextlib.suppress(EdgepatchError):  # what is no file of this size has to give way
+            if files.read(place, limit=len(data)) == data:
+                return False
+        files.write(place, data)
+        return True
 
     def put(self, role: str, metadata: Metadata[Any]) -> None:
         """Write a signed document, and take it for the newest of its role."""
