@@ -110,7 +110,8 @@ def test_keys_that_are_none(site: Site, tmp_path: Path) -> None:
         with pytest.raises(BadFileError):
             publishing.refresh(site.repo, site.keys)
     path.unlink()
-    assert publishing.refresh(site.repo, site.keys).pending == ["timestamp"]
+    with pytest.raises(UsageError, match="the key of timestamp is not here"):
+        publishing.refresh(site.repo, site.keys)
     with pytest.raises(BadFileError, match="is no public key"):
         keys.read_public(site.root)
     with pytest.raises(BadFileError, match="is a private key"):
@@ -182,7 +183,7 @@ def test_versions_grow_over_a_removal_too(site: Site) -> None:
 def test_remove_refuses_what_it_cannot(site: Site, edgepatch: Any) -> None:
     site.publish("cats")
     for arguments, words in (
-        (["dogs"], "is not published by this role"),
+        (["dogs"], "is not published (field targets, got dogs, expected gated-fp32.tflite, cats)"),
         (["--graph", site.graph.name], "would leave tasks without a graph"),
         ([], "there is nothing to remove"),
     ):

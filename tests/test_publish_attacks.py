@@ -19,7 +19,7 @@ from sites import Site, golden_graph
 from edgepatch import files
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.updates import clock, names
-from edgepatch.updates.host import ceremony, documents, keys, publishing, repository, signing, versions
+from edgepatch.updates.host import ceremony, documents, keys, publishing, reminders, repository, signing, versions
 
 BIRD = "patches/bird-a.epatch"
 
@@ -106,7 +106,7 @@ def test_thousands_of_foreign_entries_are_one_sentence(aviary: Site) -> None:
 
     sign_alone(aviary, evil)
     found = publishing.refresh(aviary.repo, aviary.keys).repository
-    (reminder,) = signing.reminders(found)
+    (reminder,) = reminders.of(found)
     assert "and of 1999 more" in reminder and len(found.files()) == 4
 
 
@@ -228,7 +228,7 @@ def test_escapes_in_a_teams_names_do_not_reach_the_terminal(aviary: Site, edgepa
     custom = {"task": task, "version": 1, "backbone_id": "0" * 64, "kind": "\x1b[2J"}
     sign_alone(aviary, entry(names.patch_path(task), custom))
     done = edgepatch("publish", "list", aviary.repo)
-    assert done.code == 0 and "\x1b" not in done.out and r"bird-\x1b[2J" in done.out
+    assert done.code == 1 and "\x1b" not in done.out and r"bird-\x1b[2J" in done.out
 
 
 # before anything is signed

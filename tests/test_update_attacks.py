@@ -33,8 +33,8 @@ from edgepatch.updates.host import ceremony, publishing, signing
 
 HELD_BACK = "Somebody may be holding back or changing files: the store is as it was. Try another network or --url."
 HELD_BACK_BY_A_KEY = (
-    "{url}/metadata/timestamp.json: is not signed by the keys that this device trusts (field signatures, got timestamp "
-    "was signed by 0/1 keys, expected enough signatures of the keys that the root names)"
+    "{url}/metadata/timestamp.json: is not signed by the keys that this device trusts (field signatures, got 0 of 1 "
+    "for timestamp, expected enough signatures of the keys that the root names)"
 )
 
 
@@ -83,9 +83,8 @@ def test_rollback_to_an_older_timestamp(site: Site, refused: Any) -> None:
     site.server.folder = old
     refused(
         3,
-        f"{site.url}/metadata/timestamp.json: is older than what this device has seen (field version, got New "
-        "timestamp "
-        "version 2 must be >= 3)",
+        f"{site.url}/metadata/timestamp.json: is older than what this device has seen (field version, got 2, "
+        "expected 3 or more)",
         HELD_BACK,
     )
 
@@ -101,8 +100,8 @@ def test_rollback_to_an_older_snapshot_under_a_new_timestamp(site: Site, refused
     site.write("timestamp", timestamp)
     refused(
         3,
-        f"{site.url}/metadata/timestamp.json: is older than what this device has seen (field version, got New snapshot "
-        "version must be >= 3, got version 2)",
+        f"{site.url}/metadata/timestamp.json: is older than what this device has seen (field version, got 2, "
+        "expected 3 or more)",
         HELD_BACK,
     )
 
@@ -118,8 +117,8 @@ def test_rollback_to_older_targets_under_a_new_snapshot(site: Site, refused: Any
     site.write("timestamp", Timestamp(version=9, expires=later, snapshot_meta=MetaFile(9)))
     refused(
         3,
-        f"{site.url}/metadata/9.snapshot.json: is older than what this device has seen (field version, got Expected "
-        "targets.json version 2, got 3.)",
+        f"{site.url}/metadata/9.snapshot.json: is older than what this device has seen (field version of "
+        "targets.json, got 2, expected 3 or more)",
         HELD_BACK,
     )
 
@@ -154,8 +153,8 @@ def test_a_snapshot_that_forgets_a_list(site: Site, refused: Any) -> None:
     site.write("timestamp", Timestamp(version=9, expires=later, snapshot_meta=MetaFile(9)))
     refused(
         3,
-        f"{site.url}/metadata/9.snapshot.json: names fewer documents than this device has seen (field meta, got New "
-        "snapshot is missing info for 'birders.json')",
+        f"{site.url}/metadata/9.snapshot.json: names fewer documents than this device has seen (field meta, "
+        "expected birders.json)",
         HELD_BACK,
     )
 
@@ -180,14 +179,16 @@ def test_freeze_with_documents_that_expired(site: Site, refused: Any, role: str)
         later = clock.now() + datetime.timedelta(days=1)
         site.write("timestamp", Timestamp(version=3, expires=later, snapshot_meta=MetaFile(3)))
     signed = getattr(site.read(), role).signed
-    file = f"{signed.version}.{role}.json" if role in ("snapshot", "targets") else f"{role}.json"
+    file = "timestamp.json" if role == "timestamp" else f"{signed.version}.{role}.json"
+    named = f" {role}" if role in ("root", "targets") else ""
     with at(clock.now()):
         refused(
             3,
             f"{site.url}/metadata/{file}: expired on {clock.write(signed.expires)} (field expires, got "
             f"{clock.write(clock.now())} on this device's clock)",
-            "If this clock is right, the publisher has to run edgepatch publish refresh. Has that been done, somebody "
-            "is holding the new files back: try another network or --url. The store is as it was.",
+            f"If this clock is right, the publisher has to run edgepatch publish refresh SITE{named}, where the key of "
+            f"{role} is. Has that been done, somebody is holding the new files back: try another network or --url. The "
+            "store is as it was.",
         )
 
 
@@ -257,8 +258,8 @@ def test_mix_and_match_of_documents_of_two_times(site: Site, refused: Any) -> No
     site.server.tricks["3.targets.json"] = other(old)
     refused(
         3,
-        f"{site.url}/metadata/3.targets.json: is not the document that was signed for (field sha256, got Observed hash "
-        f"{sha256(old)} does not match expected hash {sha256(site.read().bytes_of('targets'))})",
+        f"{site.url}/metadata/3.targets.json: is not the document that was signed for (field sha256, got "
+        f"{sha256(old)}, expected {sha256(site.read().bytes_of('targets'))})",
         HELD_BACK,
     )
 
@@ -296,7 +297,7 @@ def test_another_repository_in_the_place_of_ours(site: Site, refused: Any, tmp_p
     refused(
         3,
         f"{site.url}/metadata/timestamp.json: is not signed by the keys that this device trusts (field signatures, got "
-        "timestamp was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
+        "0 of 1 for timestamp, expected enough signatures of the keys that the root names)",
     )
 
 
@@ -308,8 +309,7 @@ def test_a_new_root_that_the_old_one_did_not_sign(site: Site, refused: Any, tmp_
     refused(
         3,
         f"{site.url}/metadata/2.root.json: is not signed by the keys that this device trusts (field signatures, got "
-        "root "
-        "was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
+        "0 of 1 for root, expected enough signatures of the keys that the root names)",
     )
 
 
@@ -332,7 +332,7 @@ def test_a_list_signed_by_another_key(site: Site, refused: Any) -> None:
     refused(
         3,
         f"{site.url}/metadata/3.targets.json: is not signed by the keys that this device trusts (field signatures, got "
-        "targets was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
+        "0 of 1 for targets, expected enough signatures of the keys that the root names)",
     )
 
 
@@ -560,7 +560,7 @@ def test_stolen_keys_are_replaced_and_good_for_nothing_then(site: Site, refused:
     refused(
         3,
         f"{site.url}/metadata/timestamp.json: is not signed by the keys that this device trusts (field signatures, got "
-        "timestamp was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
+        "0 of 1 for timestamp, expected enough signatures of the keys that the root names)",
     )
 
 
@@ -577,8 +577,7 @@ def test_a_stolen_root_key_is_replaced_while_it_is_ours_too(site: Site, refused:
     refused(
         3,
         f"{site.url}/metadata/3.root.json: is not signed by the keys that this device trusts (field signatures, got "
-        "root "
-        "was signed by 0/1 keys, expected enough signatures of the keys that the root names)",
+        "0 of 1 for root, expected enough signatures of the keys that the root names)",
     )
 
 

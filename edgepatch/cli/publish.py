@@ -10,7 +10,7 @@ import click
 from edgepatch.cli.common import json_option, kib, number_of, show, table
 
 if TYPE_CHECKING:
-    from edgepatch.updates.host.publishing import Done
+    from edgepatch.updates.host.done import Done
 
 keys_option = click.option(
     "--keys",
@@ -47,7 +47,7 @@ def command() -> None:
     "--expires",
     metavar="ROLE=PERIOD",
     multiple=True,
-    help="How long what a role signs is valid, such as timestamp=36h. By default root and targets (and teams) 365d, "
+    help="How long what a role signs is valid, in m, h or d: timestamp=36h. By default root, targets and teams 365d, "
     "snapshot 30d, timestamp 7d.",
 )
 @click.option("--root-keys", type=int, default=1, show_default=True, help="Keys of root, to be kept in several places.")
@@ -63,10 +63,12 @@ def create(
 
     \b
     edgepatch publish create site/ --keys ~/keys --root-keys 2
+    edgepatch publish create site/ --keys ~/keys --root-keys 3 --threshold 2
+    edgepatch publish create site/ --keys ~/keys --expires timestamp=36h --expires targets=90d
     """
     from edgepatch.errors import UsageError
     from edgepatch.updates import clock, names
-    from edgepatch.updates.host import ceremony
+    from edgepatch.updates.host import ceremony, keys
 
     periods = {}
     for text in expires:
@@ -76,10 +78,10 @@ def create(
         periods[role] = clock.period(span)
     made = ceremony.create(repo, keys_folder, periods=periods, root_keys=root_keys, threshold=threshold)
     root = made.path / names.METADATA / "1.root.json"
-    keys = sorted(str(path) for path in keys_folder.glob("*.pem"))
-    document = {"repository": repo, "root": str(root), "keys": keys}
+    own = sorted(str(keys.place(keys_folder, role, key)) for role in names.ROLES for key in made.keys(role)[0])
+    document = {"repository": repo, "root": str(root), "keys": own}
     lines = [f"{repo}: an empty repository.", f"Devices need {root}, once, by a safe way.", "Keys:"]
-    show(document, "\n".join([*lines, *(f"  {path}" for path in keys)]), as_json)
+    show(document, "\n".join([*lines, *(f"  {path}" for path in own)]), as_json)
 
 
 @command.command()
@@ -111,6 +113,8 @@ def key(name: str, keys_folder: Path, out: str, as_json: bool) -> None:
 @click.option("--graph", "graphs", metavar="FILE", multiple=True, help="A shared graph, published under its file name.")
 @team_option
 @click.option("--renumber", is_flag=True, help="Give patches whose version is not new the next one.")
+@click.option("--remove", "without", metavar="TASK", multiple=True, help="Take a task out in the same step.")
+@click.option("--remove-graph", "without_graphs", metavar="NAME", multiple=True, help="Take a graph out, too.")
 @json_option
 def add(
     repo: str,
@@ -119,6 +123,8 @@ def add(
     graphs: tuple[str, ...],
     team: str | None,
     renumber: bool,
+    without: tuple[str, ...],
+    without_graphs: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Check files, and publish all of them or none.
@@ -130,13 +136,24 @@ def add(
     edgepatch publish add site/ --graph mobilenet.tflite flowers.epatch --keys ~/keys
     edgepatch publish add site/ bird-owls.epatch --team birders --keys ~/keys
     edgepatch publish add site/ old-flowers.epatch --renumber --keys ~/keys
+    edgepatch publish add site/ birds-2.epatch --graph next.tflite --remove-graph mobilenet.tflite --remove flowers \\
+      --keys ~/keys
     """
     from edgepatch.errors import UsageError
     from edgepatch.updates.host import publishing
 
     if not patches and not graphs:
         raise UsageError("there is nothing to publish", expected="patches, or --graph FILE")
-    done = publishing.add(repo, patches, keys_folder, graph_files=graphs, team=team, renumber=renumber)
+    done = publishing.add(
+        repo,
+        patches,
+        keys_folder,
+        graph_files=graphs,
+        team=team,
+        renumber=renumber,
+        without=without,
+        without_graphs=without_graphs,
+    )
     _report(done, as_json)
 
 
@@ -154,6 +171,8 @@ def remove(
 
     \b
     edgepatch publish remove site/ flowers --keys ~/keys
+    edgepatch publish remove site/ bird-owls --team birders --keys ~/keys
+    edgepatch publish remove site/ --graph mobilenet-int8.tflite --keys ~/keys
     """
     from edgepatch.errors import UsageError
     from edgepatch.updates.host import publishing
@@ -187,13 +206,12 @@ def team(
     edgepatch publish team site/ birders --remove --keys ~/keys
     """
     from edgepatch.updates.host import ceremony
-    from edgepatch.updates.host.publishing import Done
 
     if dismiss:
-        found, pending = ceremony.dismiss(repo, name, keys_folder)
+        done = ceremony.dismiss(repo, name, keys_folder)
     else:
-        found, pending = ceremony.team(repo, name, keys_folder, patterns=patterns, public=public)
-    _report(Done(found, pending=pending), as_json)
+        done = ceremony.team(repo, name, keys_folder, patterns=patterns, public=public)
+    _report(done, as_json)
 
 
 @command.command()
@@ -201,19 +219,21 @@ def team(
 @click.argument("roles", metavar="[ROLE]...", nargs=-1)
 @keys_option
 @json_option
-def refresh(repo: str, roles: tuple[str, ...], keys_folder: Path, as_json: bool) -> None:
+def refresh(repo: str, roles: tuple[str, ...], keys_folder: Path, as_json: bool) -> int:
     """Sign a new timestamp and, where due, a new snapshot, before they expire: for cron, daily.
 
     With ROLE (root, targets or a team) what that role signed is signed anew, for as long again. Documents that expire
-    within a month are named.
+    within a month are named; if root or targets has expired, so that devices refuse the whole site, the exit code is 1.
 
     \b
     edgepatch publish refresh site/ --keys ~/online
     edgepatch publish refresh site/ targets root --keys /media/stick
     """
-    from edgepatch.updates.host import publishing
+    from edgepatch.updates.host import publishing, reminders
 
-    _report(publishing.refresh(repo, keys_folder, roles), as_json)
+    done = publishing.refresh(repo, keys_folder, roles)
+    _report(done, as_json)
+    return 1 if reminders.expired(done.repository) else 0
 
 
 @command.command()
@@ -226,23 +246,28 @@ def rotate(repo: str, role: str, keys_folder: Path, public: str | None, as_json:
     """Put a new key in the place of ROLE's: root, targets, snapshot, timestamp or a team.
 
     Needs the key of root, of a team that of targets; what ROLE signed is signed anew. The old key is good for nothing
-    from then on: keep it no longer.
+    from then on: delete it. With --public only the team can sign anew what it signed: it publishes all its tasks again,
+    in one command, and until then devices keep what they have of them.
 
     \b
     edgepatch publish rotate site/ timestamp --keys ~/keys
+    edgepatch publish rotate site/ root --keys /media/stick
+    edgepatch publish rotate site/ birders --public birders-2.pub --keys ~/keys
     """
     from edgepatch.updates.host import ceremony
-    from edgepatch.updates.host.publishing import Done
 
-    found, pending = ceremony.rotate(repo, role, keys_folder, public=public)
-    _report(Done(found, pending=pending), as_json)
+    _report(ceremony.rotate(repo, role, keys_folder, public=public), as_json)
 
 
 @command.command("list")
 @click.argument("repo", metavar="REPO")
 @json_option
-def list_(repo: str, as_json: bool) -> None:
-    """Say what is published, who signs, and until when it is valid. Needs no key.
+def list_(repo: str, as_json: bool) -> int:
+    """Say what is published, who signs, until when it is valid, and whether devices take it. Needs no key.
+
+    EXPIRED is refused by devices, NOT VISIBLE is before them after the next refresh, NOT SIGNED by the role's present
+    key; of files MISSING or DAMAGED on this disk. One of these is exit code 1. Signatures: how many keys of a role have
+    to sign, and how many it has.
 
     \b
     edgepatch publish list site/
@@ -251,33 +276,37 @@ def list_(repo: str, as_json: bool) -> None:
     from edgepatch.updates.host import listing
 
     document = listing.describe(repo)
-    roles = [["role", "version", "expires", "keys", "may sign"]]
+    roles = [["role", "version", "state", "expires", "signatures", "may sign"]]
     for row in document["roles"]:
-        keys = f"{row['threshold']} of {len(row['keys'])}"
-        roles.append([row["role"], str(row["version"]), row["expires"] or "-", keys, " ".join(row.get("tasks", []))])
-    rows = [["file", "version", "size", "kind", "by"]]
+        keys = f"{row['threshold']} of {number_of(len(row['keys']), 'key')}"
+        may = " ".join(row.get("tasks", []))
+        roles.append([row["role"], str(row["version"]), row["state"], row["expires"] or "-", keys, may])
+    rows = [["file", "version", "state", "size", "kind", "by"]]
     for each in [*document["graphs"], *document["patches"]]:
         name, version = each.get("task", each["path"]), str(each.get("version", ""))
         kind = f"{each['format']} {each['precision']}" if each["kind"] == "graph" else each["kind"]
-        rows.append([printable(name), version, kib(each["length"]), printable(kind), each["role"]])
+        rows.append([printable(name), version, each["state"], kib(each["length"]), printable(kind), each["role"]])
     show(document, "\n".join([table(roles), "", table(rows), *document["reminders"]]), as_json)
+    return 0 if listing.is_sound(document) else 1
 
 
 def _report(done: Done, as_json: bool) -> None:
     from edgepatch.updates import clock
-    from edgepatch.updates.host import signing
+    from edgepatch.updates.host import reminders
 
     found = done.repository
-    reminders = signing.reminders(found)
+    told = reminders.of(found)
     document = {
         "repository": str(found.path),
         "added": [each.to_json() for each in done.added],
         "same": [each.to_json() for each in done.same],
-        "removed": done.removed,
+        "removed": list(done.removed),
         "timestamp": found.timestamp.signed.version if found.timestamp else None,
         "expires": clock.write(found.timestamp.signed.expires) if found.timestamp else None,
         "pending": done.pending,
-        "reminders": reminders,
+        "notes": done.notes,
+        "expired": reminders.expired(found),
+        "reminders": told,
     }
     lines = [
         f"{each.name}: version {each.version}, {kib(each.length)}, signed by {each.role}"
@@ -286,15 +315,16 @@ def _report(done: Done, as_json: bool) -> None:
         for each in done.added
     ]
     lines += [f"{each.name}: is published already" for each in done.same]
-    lines += [f"{place}: taken out" for place in done.removed]
+    lines += [f"{name}: taken out" for name in done.removed.values()]
+    lines += done.notes
     if done.pending:
         lines.append(
             f"Not signed, for their keys are elsewhere: {' and '.join(done.pending)}. Devices see this when "
-            f"edgepatch publish refresh {found.path} has been run there."
+            f"edgepatch publish refresh {found.path} has been run where they are."
         )
     elif found.timestamp:
         lines.append(
             f"{found.path}: {number_of(len(found.files()), 'file')}, valid until "
             f"{clock.write(found.timestamp.signed.expires)}"
         )
-    show(document, "\n".join(lines + reminders), as_json)
+    show(document, "\n".join(lines + told), as_json)

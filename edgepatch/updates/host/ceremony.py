@@ -11,6 +11,8 @@ from edgepatch import files
 from edgepatch.errors import UsageError, require
 from edgepatch.updates import clock, names
 from edgepatch.updates.host import documents, keys, repository, signing
+from edgepatch.updates.host import patterns as patterns_of
+from edgepatch.updates.host.done import Done
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
@@ -44,9 +46,14 @@ def create(
 
     place = Path(path)
     keys.refuse_inside(folder, place)
-    if not 1 <= threshold <= root_keys <= MAX_KEYS:
+    if not 1 <= root_keys <= MAX_KEYS:
+        raise UsageError("is out of range", field="--root-keys", got=root_keys, expected=f"1 to {MAX_KEYS}")
+    if not 1 <= threshold <= root_keys:
         raise UsageError(
-            "is out of range", field="--threshold of --root-keys", got=f"{threshold} of {root_keys}", expected="1 to 16"
+            "is out of range",
+            field="--threshold",
+            got=threshold,
+            expected=f"1 to {root_keys}, the number of root's keys" if root_keys > 1 else "1, for root has 1 key",
         )
     files.refuse_unwritable(place / names.METADATA / "1.root.json")
     (place / names.METADATA).mkdir(parents=True, exist_ok=True)
@@ -81,7 +88,7 @@ def team(
     *,
     patterns: Sequence[str],
     public: str | os.PathLike[str] | None = None,
-) -> tuple[Repository, list[str]]:
+) -> Done:
     """Let a team sign, alone, the tasks whose names match its patterns; or give a team other patterns.
 
     The first team whose pattern matches a task is the one that signs for it.
@@ -89,9 +96,6 @@ def team(
     Args:
         patterns: such as `bird-*`.
         public: the team's public key; without it a key is made in `folder`, for the team to take away.
-
-    Returns:
-        The repository, and what is still to be signed elsewhere.
 
     Raises:
         UsageError: the name or a pattern is none; the key of targets is not here.
@@ -135,10 +139,15 @@ def team(
         else:
             found.teams.setdefault(name, None)
         found.put("targets", targets)
-        return found, signing.refresh(found, folder)
+        notes = [f"{name}: may sign {' and '.join(map(names.pattern_text, paths))}"]
+        if own:
+            made = keys.place(folder, name, own[0].public_key)
+            notes.append(f"{name}: its private key is {made}: for the team, which keeps it where it publishes")
+        notes += patterns_of.of_team(found, name)
+        return Done(found, pending=signing.refresh(found, folder), notes=notes)
 
 
-def dismiss(path: str | os.PathLike[str], name: str, folder: Path) -> tuple[Repository, list[str]]:
+def dismiss(path: str | os.PathLike[str], name: str, folder: Path) -> Done:
     """Let a team sign nothing any more. Devices then drop its tasks.
 
     Raises:
@@ -146,7 +155,9 @@ def dismiss(path: str | os.PathLike[str], name: str, folder: Path) -> tuple[Repo
     """
     with repository.opened(path, folder) as found:
         if name not in found.teams:
-            found.role(name)  # says so
+            expected = ", ".join(found.teams) or "none yet"
+            raise UsageError("there is no such team", file=path, field="NAME", got=name, expected=expected)
+        tasks = [each.task for each in found.files() if each.role == name]
 
         def revoke(targets: Targets) -> None:
             assert targets.delegations is not None and targets.delegations.roles is not None
@@ -156,26 +167,30 @@ def dismiss(path: str | os.PathLike[str], name: str, folder: Path) -> tuple[Repo
 
         signing.renew(found, "targets", folder, revoke)
         del found.teams[name]
-        return found, signing.refresh(found, folder)
+        dropped = f", and devices drop its tasks: {', '.join(tasks)}" if tasks else ""
+        return Done(found, pending=signing.refresh(found, folder), notes=[f"{name}: signs no more{dropped}"])
 
 
 def rotate(
     path: str | os.PathLike[str], role: str, folder: Path, *, public: str | os.PathLike[str] | None = None
-) -> tuple[Repository, list[str]]:
+) -> Done:
     """Put new keys in the place of a role's old ones, after a loss, a leak or a number of years.
 
     A new root is signed by the old keys and the new ones. What the role signed is signed anew with its new key; with
-    `public`, a team's own new key, only the team can do that: until it has published again, devices refuse its tasks.
+    `public`, a team's own new key, only the team can do that: until it has published again, devices keep what they have
+    of its tasks.
 
     Raises:
-        UsageError: there is no such role, or a key that has to sign is not here.
+        UsageError: there is no such role, a key that has to sign is not here, or the new key is the old one.
     """
     with repository.opened(path, folder) as found:
-        if role not in names.ROLES:
-            _rotate_team(found, role, folder, public)
-            return found, signing.refresh(found, folder)
+        found.check_role(role)
+        if role in found.teams:
+            old = found.keys(role)[0]
+            made = _rotate_team(found, role, folder, public)
+            return Done(found, pending=signing.refresh(found, folder), notes=[_exchanged(role, made, old)])
         if public is not None:
-            raise UsageError("is for teams", field="--public", got=role)
+            raise UsageError("is for teams", field="--public", got=role, expected=", ".join(found.teams) or "none yet")
         old, threshold = found.keys(role)
         keys.find(folder, "root", *found.keys("root"))  # before keys are made for nothing
         new = [keys.make(folder, role) for _ in old]
@@ -194,15 +209,31 @@ def rotate(
         if role == "targets":
             signing.renew(found, "targets", folder)
         found.put("root", root)
-        return found, signing.refresh(found, folder, anew=role == "snapshot")
+        made = [keys.place(folder, role, signer.public_key) for signer in new]
+        pending = signing.refresh(found, folder, anew=role == "snapshot")
+        return Done(found, pending=pending, notes=[_exchanged(role, made, old)])
 
 
-def _rotate_team(found: Repository, name: str, folder: Path, public: str | os.PathLike[str] | None) -> None:
-    if name not in found.teams:
-        found.role(name)  # says so
+def _exchanged(role: str, made: Sequence[os.PathLike[str] | str], old: Sequence[SSlibKey]) -> str:
+    """Which keys are new, and which are good for nothing now."""
+    gone = " and ".join(keys.place(Path(), role, key).name for key in old)
+    return f"{role}: new key {' and '.join(map(str, made))}. Delete {gone} wherever it lies"
+
+
+def _rotate_team(
+    found: Repository, name: str, folder: Path, public: str | os.PathLike[str] | None
+) -> list[os.PathLike[str] | str]:
     keys.find(folder, "targets", *found.keys("targets"))
     old, _ = found.keys(name)
     key: SSlibKey = keys.read_public(public) if public else keys.make(folder, name).public_key
+    if any(key.keyval == each.keyval for each in old):
+        raise UsageError(
+            "is the key that this team has",
+            file=public,
+            field="--public",
+            expected="another one",
+            mend=f"Let the team make it: edgepatch publish key {name} --keys DIR --out NEW.pub",
+        )
 
     def replace(targets: Targets) -> None:
         for each in old:
@@ -216,3 +247,4 @@ def _rotate_team(found: Repository, name: str, folder: Path, public: str | os.Pa
     elif public is not None:
         found.teams[name] = None
     found.put("targets", targets)
+    return [public or keys.place(folder, name, key)]

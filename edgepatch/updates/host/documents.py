@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def timestamp(folder: Path, root: Any, snapshots: list[int]) -> tuple[Any, int]:
     file = place(folder, "timestamp", 0)
     if not file.exists() and max(snapshots, default=0) <= 1:
         return None, 0
-    found = _parsed(file)
+    found = parsed(file)
     if found is None or found.signed.type != Timestamp.type:
         raise BadFileError(
             "is damaged, and says how far devices have counted" if file.exists() else "is missing",
@@ -113,11 +114,31 @@ def timestamp(folder: Path, root: Any, snapshots: list[int]) -> tuple[Any, int]:
     return signed_by([root], "timestamp", Timestamp, file), found.signed.version
 
 
+def refuse_lost_snapshot(folder: Path, timestamp: Any) -> None:
+    """Refuse to go on from a snapshot before the one that timestamp.json names: what that said would be forgotten.
+
+    Raises:
+        BadFileError: the named one is missing or damaged.
+    """
+    if timestamp is None:
+        return
+    named = timestamp.signed.snapshot_meta
+    file = place(folder, "snapshot", named.version)
+    found = parsed(file)
+    if found is None or (named.hashes and hashlib.sha256(file.read_bytes()).hexdigest() != named.hashes.get("sha256")):
+        raise BadFileError(
+            "is damaged, and was published" if file.exists() else "is missing, and was published",
+            file=file,
+            expected="the snapshot that timestamp.json names",
+            mend="Put back the one that is hosted.",
+        )
+
+
 def signed_by(delegators: list[Any], role: str, kind: Any, file: Path) -> Any:
     """A document, if it is one of this kind and all delegators' keys signed it."""
     from tuf.api.exceptions import RepositoryError
 
-    found = _parsed(file)
+    found = parsed(file)
     if found is None or found.signed.type != kind.type:
         return None
     try:
@@ -154,7 +175,7 @@ def refuse_large(folder: Path, metadata: Metadata[Any]) -> None:
         )
 
 
-def _parsed(file: Path) -> Any:
+def parsed(file: Path) -> Any:
     """What a file says, whoever signed it; None if it is no document, or one that devices would not take."""
     from tuf.api.exceptions import RepositoryError
     from tuf.api.metadata import Metadata

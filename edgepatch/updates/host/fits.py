@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Container, Iterable, Mapping
 
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
 from edgepatch.updates.described import Published
@@ -18,33 +19,56 @@ def refuse_misfits(
     published: Mapping[str, Published],
     patches: Mapping[str, CheckedPatch],
     graphs: Mapping[str, CheckedGraph],
+    gone: Container[str] = (),
 ) -> None:
     """Hold new patches against all graphs, and new graphs against all patches.
+
+    Args:
+        gone: paths that are taken out at once.
 
     Raises:
         UsageError: there is no graph.
         MismatchError, BadFileError: something does not fit, or the graphs are of several backbones.
     """
     there = [each for each in published.values() if each.is_graph]
-    kept = [checking.graph(found.hosted(each)) for each in there if each.path not in graphs]
+    staying = [each for each in there if each.path not in graphs and each.path not in gone]
+    kept = {each.name: checking.graph(found.hosted(each)) for each in staying}
     if not graphs and not kept and patches:
         raise UsageError("no graph is published yet", file=found.path, field="--graph", expected="a .tflite or .onnx")
-    checking.fit([*kept, *graphs.values()], patches.values())
+    checking.fit(graphs.values(), patches.values())
+    for name, graph in kept.items():
+        _refuse_old_graph(found, name, graph, patches.values())
     if not graphs:
         return
-    before = [*kept, *_readable(found, [each for each in there if each.path in graphs])]
+    before = [*kept.values(), *_readable(found, [each for each in there if each not in staying])]
     for each in published.values():
-        if not each.is_graph and each.path not in patches:
+        if not each.is_graph and each.path not in patches and each.path not in gone:
             _refuse_misfit(found, each, before, graphs.values())
-    ids = {each.graph.backbone_id for each in [*graphs.values(), *kept]}
+    ids = {each.graph.backbone_id for each in [*graphs.values(), *kept.values()]}
     if len(ids) > 1:
         raise MismatchError(
             "the graphs are of several backbones, and a repository is of one",
             field="backbone_id",
             got=" and ".join(sorted(ids)),
             expected="one",
-            mend="Publish the graph under the name of the old one, or take that out: edgepatch publish remove --graph.",
+            mend="Publish the graph under the name of the old one, or take that out in the same command: "
+            f"{' '.join(f'--remove-graph {name}' for name in kept)}."
+            if kept
+            else None,
         )
+
+
+def _refuse_old_graph(found: Repository, name: str, graph: CheckedGraph, patches: Iterable[CheckedPatch]) -> None:
+    """Refuse new patches that do not fit a graph which was published before, and name that."""
+    try:
+        checking.fit([graph], patches)
+    except (MismatchError, BadFileError) as error:
+        error.details["mend"] = (
+            f"In its way is the graph {name}, which is published. Train it on that one's backbone; or move the site to "
+            f"another backbone, in one command: edgepatch publish add {found.path} FILE.epatch... --graph NEW "
+            f"--remove-graph {name}, with --remove TASK for every task that has no new patch."
+        )
+        raise type(error)(error.message, **error.details) from error
 
 
 def _refuse_misfit(
@@ -57,7 +81,10 @@ def _refuse_misfit(
     try:
         checking.fit(after, [patch])
     except (MismatchError, BadFileError) as error:
-        error.details["mend"] = "Publish a patch for it in the same command, or take the task out first."
+        error.details["mend"] = (
+            f"{each.task} is published. Publish a patch for it in the same command, or take it out in it: "
+            f"--remove {shlex.quote(each.task)}."
+        )
         if each.role != "targets":
             error.details["mend"] = (
                 f"{each.task} is signed by {each.role}: let this team take it out, and publish one for the new graph "
@@ -80,7 +107,7 @@ def _sound(found: Repository, each: Published, graphs: Iterable[CheckedGraph]) -
 
 
 def _readable(found: Repository, graphs: Iterable[Published]) -> list[CheckedGraph]:
-    """Those graphs that are whole: one that is replaced may be so because it is not."""
+    """Those graphs that are whole: one that goes may do so because it is not."""
     read = []
     for each in graphs:
         with contextlib.suppress(EdgepatchError):

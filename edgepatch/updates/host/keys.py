@@ -104,14 +104,14 @@ def find(folder: Path, role: str, known: Iterable[SSlibKey], threshold: int = 1)
         BadFileError: a key file is damaged, locked, or open to other users of this machine.
     """
     known = list(known)
-    paths = {key.keyid: folder / _name(role, key.keyid) for key in known}
+    paths = {key.keyid: place(folder, role, key) for key in known}
     found = [_read(paths[key.keyid], key) for key in known if paths[key.keyid].exists()]
     if len(found) < threshold:
         raise UsageError(
             f"the key of {role} is not here" if threshold == 1 else f"too few keys of {role} are here",
             file=folder,
             field="--keys",
-            got=f"{len(found)} of {len(known)}",
+            got=f"{len(found)} of {len(known)}" if folder.is_dir() else "no such folder",
             expected=" or ".join(path.name for path in paths.values())[:400],
         )
     return found
@@ -119,7 +119,12 @@ def find(folder: Path, role: str, known: Iterable[SSlibKey], threshold: int = 1)
 
 def has(folder: Path, role: str, known: Iterable[SSlibKey], threshold: int = 1) -> bool:
     """Whether enough keys are there to sign for a role."""
-    return sum((folder / _name(role, key.keyid)).exists() for key in known) >= threshold
+    return sum(place(folder, role, key).exists() for key in known) >= threshold
+
+
+def place(folder: Path, role: str, key: SSlibKey) -> Path:
+    """Where the private half of a role's key lies, if it is in this folder."""
+    return folder / _name(role, key.keyid)
 
 
 def refuse_inside(folder: Path, repository: Path) -> None:

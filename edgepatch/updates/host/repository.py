@@ -78,8 +78,42 @@ class Repository:
             )
         found = self.teams[name]
         if found is None:
-            raise UsageError("this team has signed nothing yet", file=self.path, field="team", got=name)
+            tasks = self.waiting(name)
+            raise UsageError(
+                "this team has signed nothing with its present key" if tasks else "this team has signed nothing yet",
+                file=self.path,
+                field="team",
+                got=name,
+                mend=f"It publishes {'again, all in one command: ' + ', '.join(tasks[:20]) if tasks else 'its tasks'}: "
+                f"edgepatch publish add {self.path} FILE.epatch... --team {name}",
+            )
         return found
+
+    def check_role(self, name: str) -> None:
+        """Refuse the name of a role that there is not.
+
+        Raises:
+            UsageError: it is neither one of the four nor a team.
+        """
+        if name not in names.ROLES and name not in self.teams:
+            known = [*names.ROLES, *self.teams]
+            raise UsageError(
+                "there is no such role", file=self.path, field="ROLE", got=name, expected=", ".join(known)[:400]
+            )
+
+    def waiting(self, team: str) -> list[str]:
+        """Of a team that has signed nothing with its present key: the tasks of the list that it signed before.
+
+        Nobody vouches for that list any more. It serves to remind, and for nothing else.
+        """
+        if self.teams[team] is not None:
+            return []
+        for version in sorted(documents.versions(self.path).get(team, []), reverse=True):
+            found = documents.parsed(documents.place(self.path, team, version))
+            if found is not None and found.signed.type == "targets":
+                before = dataclasses.replace(self, teams={**self.teams, team: found})
+                return [each.task for each in before.listed(team).values() if isinstance(each, Published)]
+        return []
 
     def keys(self, role: str) -> tuple[list[SSlibKey], int]:
         """The public keys of a role, and how many of them have to sign.
@@ -87,8 +121,7 @@ class Repository:
         Raises:
             UsageError: there is no such role or team.
         """
-        if role not in names.ROLES and role not in self.teams:
-            self.role(role)  # says so
+        self.check_role(role)
         delegator: Any = self.root.signed if role in names.ROLES else self.targets.signed
         found = delegator.get_delegated_role(role)
         return [delegator.get_key(keyid) for keyid in found.keyids], found.threshold
@@ -174,13 +207,14 @@ class Repository:
         on_disk = documents.versions(self.path).get(role, [0])
         return documents.unused(self.path, role, 1 + max(seen, default=max(on_disk)))
 
-    def put_file(self, path: str, data: bytes) -> tuple[int, str]:
-        """Lay a file under `targets/`, unless it is there already; returns its length and SHA-256."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        place = self.path / names.TARGETS / names.hosted_path(path, sha256)
-        if not (place.is_file() and hashlib.sha256(files.read(place, limit=len(data))).hexdigest() == sha256):
-            files.write(place, data)
-        return len(data), sha256
+    def put_file(self, path: str, data: bytes) -> bool:
+        """Lay a file under `targets/`; false if it is there already."""
+        place = self.path / names.TARGETS / names.hosted_path(path, hashlib.sha256(data).hexdigest())
+        with contextlib.suppress(EdgepatchError):  # what is no file of this size has to give way
+            if files.read(place, limit=len(data)) == data:
+                return False
+        files.write(place, data)
+        return True
 
     def put(self, role: str, metadata: Metadata[Any]) -> None:
         """Write a signed document, and take it for the newest of its role."""
@@ -211,8 +245,8 @@ def read(path: str | os.PathLike[str]) -> Repository:
 
     Raises:
         UsageError: it is no repository.
-        BadFileError: the roots do not follow from each other, no `targets` is signed by its keys, or timestamp.json is
-            lost.
+        BadFileError: the roots do not follow from each other, no `targets` is signed by its keys, or timestamp.json
+            or the snapshot that it names is lost.
         MissingPackageError: the extra `[publish]` is not installed.
     """
     require("tuf", extra="publish", why="publishing")
@@ -221,12 +255,7 @@ def read(path: str | os.PathLike[str]) -> Repository:
     folder = Path(path)
     numbers = documents.versions(folder)
     if "root" not in numbers:
-        raise UsageError(
-            "is no repository of updates",
-            file=folder,
-            expected=f"a folder with {names.METADATA}/1.root.json",
-            mend=f"edgepatch publish create {folder} --keys DIR",
-        )
+        raise _none(folder)
 
     def newest(role: str, delegator: Any, kind: Any) -> Any:
         return documents.newest(folder, role, numbers.get(role, []), delegator, kind)
@@ -237,6 +266,7 @@ def read(path: str | os.PathLike[str]) -> Repository:
         raise BadFileError("has no list of targets that its keys signed", file=folder / names.METADATA, field="targets")
     roles = (targets.signed.delegations.roles or {}) if targets.signed.delegations else {}
     timestamp, counted = documents.timestamp(folder, root, numbers.get("snapshot", []))
+    documents.refuse_lost_snapshot(folder, timestamp)
     return Repository(
         path=folder,
         root=root,
@@ -278,6 +308,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         return
     try:
         descriptor = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _none(path) from error
     except OSError as error:
         raise UsageError(f"cannot be opened: {error.strerror}", file=path) from error
     try:
@@ -290,3 +322,12 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _none(folder: str | os.PathLike[str]) -> UsageError:
+    return UsageError(
+        "is no repository of updates",
+        file=folder,
+        expected=f"a folder with {names.METADATA}/1.root.json",
+        mend=f"edgepatch publish create {folder} --keys DIR",
+    )

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepatch.errors import BadFileError, printable
+from edgepatch.errors import BadFileError
 from edgepatch.updates import clock
-from edgepatch.updates.host import documents, keys
+from edgepatch.updates.host import keys
 from edgepatch.updates.host.repository import Repository
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, MetaFile
 
 ONLINE = ("snapshot", "timestamp")  # signed often and by machines: their keys lie where cron runs
-REMINDER = datetime.timedelta(days=30)
 
 
 def expiry(repository: Repository, role: str) -> datetime.datetime:
@@ -83,15 +82,19 @@ def renew(
     repository.put(role, renewed(repository, role, folder, change))
 
 
-def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list[str]:
+def refresh(repository: Repository, folder: Path, *, anew: bool = False, here: bool = False) -> list[str]:
     """Sign a timestamp, and before it a snapshot if a document is newer than it says or half its time is over.
 
     Args:
         anew: a snapshot in any case, as its key is another.
+        here: it is this that was asked for, and not what follows from something else.
 
     Returns:
         The roles that could not be signed, because their keys are elsewhere: until `edgepatch publish refresh` has been
         run there, devices see the state of before.
+
+    Raises:
+        UsageError: a key is not here that should be `here`.
     """
     from tuf.api.metadata import Snapshot, Timestamp
 
@@ -101,9 +104,11 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
         anew
         or old is None
         or old.signed.meta != meta
-        or old.signed.expires - clock.now() < _half(repository, "snapshot")
+        or old.signed.expires - clock.now() < half(repository, "snapshot")
     )
     needed = ONLINE if stale else ("timestamp",)
+    for role in needed if here else ():
+        keys.find(folder, role, *repository.keys(role))
     if missing := [role for role in needed if not keys.has(folder, role, *repository.keys(role))]:
         return list(needed) if "snapshot" in missing else missing
     if stale:
@@ -120,40 +125,6 @@ def refresh(repository: Repository, folder: Path, *, anew: bool = False) -> list
     )
     repository.put("timestamp", signed(timestamp, keys.find(folder, "timestamp", *repository.keys("timestamp"))))
     return []
-
-
-def reminders(repository: Repository) -> list[str]:
-    """Sentences on what cron cannot mend: what expires within a month, is lost, or is refused by devices."""
-    signed = {"root": repository.root, "targets": repository.targets, **repository.teams}
-    expiring = [
-        f"{role} expires on {clock.write(document.signed.expires)}: "
-        f"edgepatch publish refresh {repository.path} {role}, where its key is"
-        for role, document in signed.items()
-        if document and document.signed.expires - clock.now() < min(REMINDER, _half(repository, role))
-    ]
-    issued = clock.read(repository.root.signed.unrecognized_fields.get(clock.ISSUED))
-    if issued and clock.is_ahead(issued):
-        expiring.append(
-            f"root was signed on {clock.write(issued)}, and by this machine's clock it is {clock.write(clock.now())}: "
-            f"one of the two is wrong. If it was the other one, edgepatch publish refresh {repository.path} root: "
-            "devices refuse what was signed in their future"
-        )
-    lost = [
-        f"{role}: {documents.place(repository.path, role, newer)} is missing, which devices ask for: put it back"
-        for role in repository.teams
-        if (newer := repository.newer(role))
-    ]
-    return [*expiring, *lost, *(text for role in ["targets", *repository.teams] for text in _refused(repository, role))]
-
-
-def _refused(repository: Repository, role: str) -> list[str]:
-    """One sentence on all of a role's entries that devices refuse: there may be thousands."""
-    reasons = {path: each for path, each in repository.listed(role).items() if isinstance(each, str)}
-    if not reasons:
-        return []
-    path, reason = next(iter(reasons.items()))
-    more = f", and of {len(reasons) - 1} more" if len(reasons) > 1 else ""
-    return [printable(f"{role}: devices refuse its word on {path[:120]}{more}: {reason}")]
 
 
 def _meta(repository: Repository) -> dict[str, MetaFile]:
@@ -173,6 +144,7 @@ def _described(version: int, data: bytes) -> MetaFile:
     return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
 
-def _half(repository: Repository, role: str) -> datetime.timedelta:
+def half(repository: Repository, role: str) -> datetime.timedelta:
+    """Half the time for which what a role signs is valid: what has less left is due."""
     periods = repository.periods
     return datetime.timedelta(seconds=periods.get(role, periods["targets"]) / 2)
