@@ -173,6 +173,83 @@ def test_a_graph_that_was_chosen_and_is_published_no_more_is_replaced_by_the_one
         site.update(graph=site.graph.name)
 
 
+def test_a_graph_that_cannot_be_read_here_is_no_reason_to_take_another(site: Site, tmp_path: Path) -> None:
+    site.publish("birds")
+    integers = golden_graph("gated-int8.tflite", tmp_path)
+    publishing.add(site.repo, [], site.keys, graph_files=[str(integers)])
+    site.update(graph=site.graph.name)
+    entry = {"custom": {"kind": "graph", "format": "t" * 201}}
+    place = names.graph_path(site.graph.name)
+    site.sign("targets", lambda targets: setattr(targets.targets[place], "unrecognized_fields", entry))
+    report = site.update()
+    assert report.exit_code == 3 and not report.plan.changes
+    assert Store.open(site.store).state.graph.precision == "fp32" and site.versions() == {"birds": 1}
+
+
+def test_damage_that_nobody_publishes_is_told_and_keeps_no_other_task_away(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    store = Store.open(site.store)
+    store.install(site.file("own"))
+    damage(store.refresh().patches()["own"].path)
+    site.publish("birds", version=2)
+    report = site.update()
+    assert [(each.name, each.error.message) for each in report.plan.refused] == [
+        ("own", "is damaged on this device, and not published as it was")
+    ]
+    assert report.exit_code == 3 and site.versions() == {"birds": 2, "own": 1}
+
+
+def test_an_older_version_of_a_task_that_an_update_removed_is_a_rollback(site: Site) -> None:
+    site.publish("birds", "cats", version=2)
+    site.update()
+    publishing.remove(site.repo, ["birds"], site.keys)
+    site.update()
+    site.force("birds", 1)
+    (refusal,) = site.update().plan.refused
+    assert refusal.error.message.startswith("is published in an older version") and refusal.error.exit_code == 3
+
+
+def test_a_rolled_back_task_is_brought_back_by_naming_it_and_stops_no_new_backbone(site: Site, tmp_path: Path) -> None:
+    site.publish("birds", "cats")
+    site.update()
+    site.publish("birds", "cats", version=2)
+    site.update()
+    Store.open(site.store).roll_back("birds", "cats")
+    site.update(tasks=["birds"])
+    assert site.versions() == {"birds": 2, "cats": 1}
+    mobilenet = golden_graph("mobilenet-fp16.tflite", tmp_path)
+    publishing.remove(site.repo, ["birds", "cats"], site.keys)
+    publishing.remove(site.repo, [], site.keys, graphs=[site.graph.name])
+    publishing.add(site.repo, [site.file("birds", 3, "mobilenet_int8")], site.keys, graph_files=[str(mobilenet)])
+    report = site.update()
+    assert report.plan.remove == {"cats": "is of the backbone before"}
+    assert site.versions() == {"birds": 3}
+
+
+def test_documents_too_large_to_be_kept_are_fetched_again(site: Site) -> None:
+    site.publish("birds")
+    site.update()
+    (site.store / "updates" / "metadata" / "targets.json").write_bytes(bytes(names.MAX_METADATA + 1))
+    site.publish("birds", version=2)
+    site.update()
+    assert site.versions() == {"birds": 2}
+
+
+def test_a_filesystem_without_links_will_do(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    symlink = Path.symlink_to
+
+    def none(path: Path, target: Any, **options: Any) -> None:
+        if path.is_relative_to(site.store):
+            raise PermissionError(1, "Operation not permitted", str(path))
+        symlink(path, target, **options)
+
+    monkeypatch.setattr(Path, "symlink_to", none)
+    site.publish("birds")
+    site.update()
+    assert site.versions() == {"birds": 1}
+
+
 def test_damaged_objects_are_fetched_again(site: Site, edgepatch: Any) -> None:
     site.publish("birds", "cats")
     site.update()

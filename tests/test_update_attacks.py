@@ -612,6 +612,34 @@ def test_a_root_given_at_every_call_does_not_bring_back_a_key_that_was_replaced(
     refused(3, HELD_BACK_BY_A_KEY.format(url=site.url))
 
 
+def test_a_root_given_by_mistake_does_not_take_the_place_of_the_one_that_is_trusted(site: Site, tmp_path: Path) -> None:
+    other_root = tmp_path / "other" / "metadata" / "1.root.json"
+    ceremony.create(tmp_path / "other", tmp_path / "other-keys")
+    kept = site.store / "updates" / "metadata" / "root.json"
+    before = kept.read_bytes()
+    with pytest.raises(BadFileError, match="is not signed by the keys that this device trusts"):
+        site.update(url=site.url, root=other_root)
+    assert kept.read_bytes() == before
+    site.publish("cats", version=3)
+    site.update()
+    assert site.versions() == {"cats": 3, "dogs": 2}
+
+
+def test_a_root_that_takes_a_key_back_is_kept_beside_a_timestamp_of_the_future(site: Site, tmp_path: Path) -> None:
+    stolen, before = tmp_path / "stolen", site.old_copy()
+    shutil.copytree(site.keys, stolen)
+    ceremony.rotate(site.repo, "timestamp", site.keys)
+    with at(clock.now() + datetime.timedelta(days=30)):
+        publishing.refresh(site.repo, site.keys)
+    with pytest.raises(EdgepatchError, match="this device's clock is wrong"):
+        site.update()
+    assert site.kept_documents()["root"] == 2
+    publishing.refresh(before, stolen)
+    site.server.folder = before
+    with pytest.raises(BadFileError, match="is not signed by the keys that this device trusts"):
+        site.update()
+
+
 def test_a_teams_stolen_key_is_replaced(site: Site) -> None:
     site.team("birders", "bird-*")
     site.publish("bird-owls", team="birders")

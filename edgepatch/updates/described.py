@@ -89,6 +89,8 @@ def read(path: str, length: Any, hashes: Any, custom: Any, role: str) -> Publish
     version: Any = 0
     limit = MAX_GRAPH_BYTES
     known = {name: value for name, value in texts.items() if value is not None}
+    if not known.get("task", "x").isprintable() or len(known.get("task", "")) > 100:
+        raise ValueError("its task is not 1 to 100 printable characters")
     if not known.get("kind"):
         raise ValueError("it names no kind")
     if known["kind"] == "graph":

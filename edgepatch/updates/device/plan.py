@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
-from edgepatch.runtime.store import State, Task, Version
+from edgepatch.runtime.store import State, Version
 from edgepatch.updates import names
 from edgepatch.updates.described import Published
 from edgepatch.updates.device.settings import Delivered
-from edgepatch.updates.device.trust import Offer, Refusal
+from edgepatch.updates.device.trust import Offer, Refusals
 
 
 @dataclasses.dataclass
@@ -32,12 +32,18 @@ class Plan:
     remove: dict[str, str] = dataclasses.field(default_factory=dict)
     same: list[Published] = dataclasses.field(default_factory=list)
     kept: dict[str, str] = dataclasses.field(default_factory=dict)
-    refused: list[Refusal] = dataclasses.field(default_factory=list)
+    refused: Refusals = dataclasses.field(default_factory=Refusals)
 
     @property
     def files(self) -> list[Published]:
         """All that has to be fetched."""
         return [*([self.graph] if self.graph else []), *self.patches]
+
+    def drop(self, role: str, error: EdgepatchError) -> None:
+        """Leave out what a role has that is new."""
+        for each in [each for each in self.patches if each.role == role]:
+            self.patches.remove(each)
+            self.refused.add(each.task, role, error)
 
     @property
     def changes(self) -> bool:
@@ -75,7 +81,7 @@ def make(
     is_new = chosen is not None and (
         state is None or state.graph.sha256 != chosen.sha256 or state.graph.name in damaged
     )
-    plan = Plan(chosen if is_new else None, refused=list(offer.refused))
+    plan = Plan(chosen if is_new else None, refused=offer.refused)
     backbone_id = chosen.backbone_id if chosen else state.graph.backbone_id if state else ""
     offered = {each.task: each for each in offer.files.values() if not each.is_graph}
     if asked and (missing := [task for task in tasks or () if offer.is_gone(names.patch_path(task))]):
@@ -89,10 +95,9 @@ def make(
         if tasks is not None and task not in tasks:
             continue
         if each.backbone_id != backbone_id:
-            plan.refused.append(Refusal(task, each.role, _of_another_backbone(each, backbone_id)))
+            plan.refused.add(task, each.role, _of_another_backbone(each, backbone_id))
         else:
-            known = state.tasks.get(task) if state else None
-            _weigh(plan, each, known, delivered.get(task), asked=asked, damaged=damaged)
+            _weigh(plan, each, state, delivered.get(task), asked=asked, damaged=damaged)
     for task, row in delivered.items():
         if task not in offered and state and task in state.active:
             _miss(plan, task, state.active[task], row, gone=offer.is_gone(names.patch_path(task)))
@@ -100,7 +105,20 @@ def make(
         if task not in offered and task not in plan.remove and task not in plan.kept:
             plan.kept[task] = "is wanted, and not published now"
     leave_backbone(plan, state, delivered)
+    _tell_damage(plan, state, damaged)
     return plan
+
+
+def _tell_damage(plan: Plan, state: State | None, damaged: Set[str]) -> None:
+    """Say what is damaged and not fetched again. Another graph waits for it, as all patches are tried with that."""
+    mended = {each.task for each in plan.patches} | plan.remove.keys()
+    for task, active in state.active.items() if state else ():
+        if active.name in damaged and task not in mended:
+            problem = "is damaged on this device, and not published as it was"
+            mend = "edgepatch store verify STORE says more; install it again, roll back or remove it."
+            plan.refused.add(task, "device", BadFileError(problem, field="task", got=task, mend=mend))
+            if state and plan.graph and plan.graph.sha256 != state.graph.sha256:
+                plan.graph = None
 
 
 def leave_backbone(plan: Plan, state: State | None, delivered: Mapping[str, Delivered]) -> None:
@@ -112,7 +130,7 @@ def leave_backbone(plan: Plan, state: State | None, delivered: Mapping[str, Deli
     if plan.graph is None or state is None or plan.graph.backbone_id == state.graph.backbone_id:
         return
     staying = state.active.keys() - plan.remove.keys() - {each.task for each in plan.patches}
-    own = [task for task in sorted(staying) if not _is_delivered(state.active[task], delivered.get(task))]
+    own = [task for task in sorted(staying) if not _is_brought(state.active[task], delivered.get(task))]
     if own:
         raise MismatchError(
             "the graph is of another backbone than what was changed on this device",
@@ -123,29 +141,48 @@ def leave_backbone(plan: Plan, state: State | None, delivered: Mapping[str, Deli
             mend=f"Take it out, and make it anew on the new one: edgepatch store remove STORE {' '.join(own[:10])}",
         )
     plan.remove |= dict.fromkeys(sorted(staying), "is of the backbone before")
+    plan.same = [each for each in plan.same if each.task not in staying]
+    for task in staying:
+        plan.kept.pop(task, None)
 
 
-def _is_delivered(active: Version, row: Delivered | None) -> bool:
-    return row is not None and active.sha256 == row.sha256
+def _is_brought(active: Version, row: Delivered | None) -> bool:
+    """Whether an update brought it: the last one, or one before it that was rolled back to."""
+    return row is not None and (active.sha256 == row.sha256 or active.version < row.version)
 
 
 def _miss(plan: Plan, task: str, active: Version, row: Delivered, *, gone: bool) -> None:
     """What becomes of a task that updates brought and that is not offered."""
     if not gone:
         plan.kept[task] = "stays: whether it is still published cannot be known now"
-    elif _is_delivered(active, row):
+    elif active.sha256 == row.sha256:
         plan.remove[task] = "is published no more"
     else:
         plan.kept[task] = "is published no more; the one here was changed on this device"
 
 
 def _weigh(
-    plan: Plan, each: Published, known: Task | None, row: Delivered | None, *, asked: bool, damaged: Set[str]
+    plan: Plan, each: Published, state: State | None, row: Delivered | None, *, asked: bool, damaged: Set[str]
 ) -> None:
     """Put a patch where it belongs. Versions of a task only grow."""
-    if known and known.active and known.active.sha256 == each.sha256:
-        (plan.patches if known.active.name in damaged else plan.same).append(each)
+    known = state.tasks.get(each.task) if state else None
+    if state and known and known.active and known.active.sha256 == each.sha256:
+        here = known.active.version, state.graph.backbone_id
+        if (each.version, each.backbone_id) != here:  # what is believed of these bytes is what they say themselves
+            error = BadFileError(
+                "says something else of itself than what was signed",
+                file=each.path,
+                field="version" if each.version != here[0] else "backbone_id",
+                got=here[0] if each.version != here[0] else here[1],
+                expected=each.version if each.version != here[0] else each.backbone_id,
+            )
+            plan.refused.add(each.task, each.role, error)
+        else:
+            (plan.patches if known.active.name in damaged else plan.same).append(each)
         return
+    if known and known.active is None and row is None:  # an update took it away
+        row = Delivered(known.newest.version, known.newest.sha256)
+        asked = True
     if row and each.version < row.version:
         error = BadFileError(
             "is published in an older version than this device was given before",
@@ -155,7 +192,7 @@ def _weigh(
             expected=f"{row.version} or more",
             mend="To go back, a publisher gives the older patch a new number: edgepatch publish add --renumber.",
         )
-        plan.refused.append(Refusal(each.task, each.role, error))
+        plan.refused.add(each.task, each.role, error)
     elif row and each.version == row.version and each.sha256 != row.sha256:
         error = BadFileError(
             "is published with other bytes under a version that this device was given before",
@@ -165,16 +202,16 @@ def _weigh(
             expected=f"more than {row.version}",
             mend="A publisher gives what is new a new number: edgepatch publish add --renumber.",
         )
-        plan.refused.append(Refusal(each.task, each.role, error))
+        plan.refused.add(each.task, each.role, error)
     elif known is None or each.version > known.newest.version:
         plan.patches.append(each)
     elif (each.version, each.sha256) == (known.newest.version, known.newest.sha256):
-        if known.active:
-            plan.kept[each.task] = f"was rolled back from version {each.version} on this device"
-        elif row and not asked:
-            plan.kept[each.task] = "was removed on this device; a newer version brings it back, or --task"
-        else:
+        if asked:
             plan.patches.append(each)
+        elif known.active:
+            plan.kept[each.task] = f"was rolled back from version {each.version} on this device"
+        else:
+            plan.kept[each.task] = "was removed on this device; a newer version brings it back, or --task"
     else:
         newest = known.newest.version
         plan.kept[each.task] = f"was changed on this device: its version {newest} is not older than {each.version}"
@@ -185,6 +222,9 @@ def _graph(offer: Offer, state: State | None, wanted: str | None, asked: bool) -
     graphs = {each.name: each for each in offer.files.values() if each.is_graph}
     if wanted in graphs:
         return graphs[wanted]
+    unreadable = any(path.startswith(f"{names.GRAPHS}/") for path in offer.unreadable)
+    if unreadable and state and not asked and state.graph.sha256 not in {each.sha256 for each in graphs.values()}:
+        return None  # it may well be the one that this device should have: no reason to take another
     if asked:
         raise UsageError(
             "this graph is not published", field="--graph", got=wanted, expected=", ".join(graphs) or "none"

@@ -56,6 +56,21 @@ class Refusal:
         return {"name": self.name, "role": self.role, "text": str(self.error), **self.error.to_json()}
 
 
+class Refusals(list[Refusal]):
+    """What is left out; of the many that a stolen key may sign, the first ones are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: collections.Counter[str] = collections.Counter()
+
+    def add(self, name: str, role: str, error: EdgepatchError) -> None:
+        self._counts[role] += 1
+        if self._counts[role] <= MAX_REFUSED:
+            self.append(Refusal(name, role, error))
+        elif self._counts[role] == MAX_REFUSED + 1:
+            self.append(Refusal(role, role, BadFileError("lists more that cannot be taken", field=role)))
+
+
 @dataclasses.dataclass
 class Offer:
     """What a repository offers now.
@@ -69,20 +84,11 @@ class Offer:
     """
 
     files: dict[str, Published] = dataclasses.field(default_factory=dict)
-    refused: list[Refusal] = dataclasses.field(default_factory=list)
+    refused: Refusals = dataclasses.field(default_factory=Refusals)
     unreadable: set[str] = dataclasses.field(default_factory=set)
     unknown: set[str] = dataclasses.field(default_factory=set)
     issued: datetime.datetime | None = None
     _teams: Any = None  # python-tuf's Targets, which knows the patterns
-    _counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # of refusals by role
-
-    def refuse(self, name: str, role: str, error: EdgepatchError) -> None:
-        """Leave something out; of the many that a stolen key may sign, the first ones are told."""
-        self._counts[role] += 1
-        if self._counts[role] <= MAX_REFUSED:
-            self.refused.append(Refusal(name, role, error))
-        elif self._counts[role] == MAX_REFUSED + 1:
-            self.refused.append(Refusal(role, role, BadFileError("lists more that cannot be taken", field=role)))
 
     def signer(self, path: str) -> str | None:
         """The team that signs for a path which `targets` does not list, if there is one."""
@@ -122,16 +128,18 @@ def look(web: Web, url: str, folder: Path, root: bytes, root_file: object, *, ke
             raise BadFileError(
                 "is no root of a repository", file=root_file, got=str(error)[:200], expected="metadata/1.root.json"
             ) from error
+        # a root that was mistaken for this repository's must not take the place of the one that is trusted
+        proven = root in _roots(folder)
         try:
             updater.refresh()
+            proven = True
             offer = Offer(issued=_issued(work / "timestamp.json"))
             for issued, what in ((_issued(work / "root.json"), "the root"), (offer.issued, "the timestamp")):
                 if issued is not None and clock.is_ahead(issued):
                     raise refusals.wrong_clock(issued, what)
             _list(updater, work, offer, web, fetcher)
         finally:
-            times = [_issued(work / name) for name in ("root.json", "timestamp.json")]
-            if keep and not any(time is not None and clock.is_ahead(time) for time in times):
+            if keep and proven:
                 _keep(work, folder)
     return offer
 
@@ -146,20 +154,38 @@ def _copy(folder: Path, *, beside: bool) -> Iterator[Path]:
                 shutil.rmtree(work, ignore_errors=True)  # of an update that was killed
                 work.mkdir(parents=True)
                 stack.callback(shutil.rmtree, work, ignore_errors=True)
-            else:
+            if not beside or not _takes_links(work):
                 work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepatch-")))
             for path in _documents(folder):
                 place = work / path.relative_to(folder)
                 place.parent.mkdir(exist_ok=True)
-                place.write_bytes(files.read(path, limit=names.MAX_METADATA))
+                with contextlib.suppress(BadFileError):  # what the disk has spoilt is fetched again
+                    place.write_bytes(files.read(path, limit=names.MAX_METADATA))
             (work / "root.json").unlink(missing_ok=True)  # python-tuf makes a link of that name
         yield work
 
 
+def _takes_links(folder: Path) -> bool:
+    """Whether a filesystem has links, which python-tuf makes: FAT has none."""
+    try:
+        (folder / "link").symlink_to("nothing")
+        (folder / "link").unlink()
+    except OSError:
+        return False
+    return True
+
+
 def _keep(work: Path, folder: Path) -> None:
-    """Put what was verified where the next update begins. Roots that led here, too: one that was given by hand and is
-    older than they are is led on by them, whatever the server shows."""
+    """Put what was verified where the next update begins, unless it was signed in this clock's future.
+
+    Roots that led here are kept, too: one that is given by hand and is older is led on by them, whatever the server
+    shows.
+    """
+    roots = not _is_ahead(work / "root.json")
+    rest = roots and not _is_ahead(work / "timestamp.json")
     for path in _documents(work):
+        if not (roots if path.name.endswith("root.json") else rest):
+            continue
         data, place = path.read_bytes(), folder / path.relative_to(work)
         if not place.exists() or place.read_bytes() != data:
             files.write(place, data)
@@ -167,6 +193,11 @@ def _keep(work: Path, folder: Path) -> None:
 
 def _documents(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.json"), *folder.glob("root_history/*.json")])
+
+
+def _roots(folder: Path) -> list[bytes]:
+    """The roots that were verified before."""
+    return [path.read_bytes() for path in _documents(folder) if path.name.endswith("root.json")]
 
 
 def _list(updater: Updater, work: Path, offer: Offer, web: Web, fetcher: Any) -> None:
@@ -183,19 +214,20 @@ def _list(updater: Updater, work: Path, offer: Offer, web: Web, fetcher: Any) ->
             continue
         try:
             with _refusing(web, fetcher, work, team):
-                foreign = _list_team(updater, work, offer, team, role)
+                foreign = _list_team(updater, work, offer, team)
         except (BadFileError, AbsentError) as error:  # of this team's list; the others' are none the worse for it
             offer.unknown.add(team)
-            offer.refuse(team, team, error)
+            offer.refused.add(team, team, error)
             continue
         if foreign:
-            offer.refuse(foreign[0][:200], team, _beyond(foreign, web.url, team, role))
+            offer.refused.add(foreign[0][:200], team, _beyond(foreign, web.url, team, role))
 
 
-def _list_team(updater: Updater, work: Path, offer: Offer, team: str, role: Any) -> list[str]:
+def _list_team(updater: Updater, work: Path, offer: Offer, team: str) -> list[str]:
     """Take what a team lists and may; the paths that it may not."""
-    for pattern in role.paths or []:
-        updater.get_targetinfo(pattern.replace("*", "~"))  # fetches the team's list; no path of a file has a bare ~
+    # python-tuf's own call fetches a list on its way to a file, through other teams' lists and this one's delegations,
+    # whose number and patterns are the team's to choose
+    updater._load_targets(team, names.TARGETS)
     cached = work / f"{urllib.parse.quote(team, '')}.json"
     foreign = []
     for path in _signed(cached).targets if cached.exists() else ():
@@ -226,7 +258,7 @@ def _take(offer: Offer, path: str, target: Any, role: str) -> None:
     except ValueError as error:
         problem = BadFileError(f"is listed in a way that cannot be taken: {error}", file=path[:200], field=role)
         offer.unreadable.add(path)
-        offer.refuse(path[:200], role, problem)
+        offer.refused.add(path[:200], role, problem)
 
 
 @contextlib.contextmanager
@@ -255,6 +287,11 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise EdgepatchError(f"cannot be written: {error.strerror or error}", file=error.filename) from error
+
+
+def _is_ahead(path: Path) -> bool:
+    issued = _issued(path)
+    return issued is not None and clock.is_ahead(issued)
 
 
 def _issued(path: Path) -> datetime.datetime | None:

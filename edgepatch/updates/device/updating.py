@@ -21,7 +21,6 @@ from edgepatch.updates.device import addresses, download, plan, refusals, settin
 from edgepatch.updates.device.limits import Limits
 from edgepatch.updates.device.plan import Plan
 from edgepatch.updates.device.settings import Delivered, Settings
-from edgepatch.updates.device.trust import Refusal
 from edgepatch.updates.device.web import Web
 
 MAX_ROOT = 512 * 1024  # bytes, as python-tuf has it
@@ -170,17 +169,32 @@ def _state(folder: Path) -> State | None:
 
 
 def _fetch(web: Web, url: str, todo: Plan, parts: Path, reporter: Reporter) -> dict[str, Path]:
-    """Part files by path, each whole and verified."""
-    _refuse_full(todo, parts)
-    found = {}
-    for each in reporter.bar(todo.files, len(todo.files), "fetching"):
-        found[each.path] = download.file(web, f"{url.rstrip('/')}/{names.TARGETS}/{each.hosted_path}", each, parts)
+    """Part files by path, each whole and verified. What a team has and cannot be fetched is left out, with all that is
+    new of that team; what `targets` has comes first."""
+    found: dict[str, Path] = {}
+    for role in sorted({each.role for each in todo.files}, key=lambda role: (role != names.TARGETS, role)):
+        wanted = [each for each in todo.files if each.role == role]
+        try:
+            _refuse_full(wanted, sum(path.stat().st_size for path in found.values()), parts)
+            for each in reporter.bar(
+                wanted, len(wanted), "fetching" if role == names.TARGETS else f"fetching of {role}"
+            ):
+                place = f"{url.rstrip('/')}/{names.TARGETS}/{each.hosted_path}"
+                found[each.path] = download.file(web, place, each, parts)
+        except EdgepatchError as error:
+            if role == names.TARGETS:
+                raise
+            todo.drop(role, error)
     return found
 
 
-def _refuse_full(todo: Plan, parts: Path) -> None:
-    """Find out before the download, not after it, that a disk is too small: files lie there twice for a moment."""
-    needed = sum(2 * each.length - download.size(download.part(parts, each)) for each in todo.files)
+def _refuse_full(wanted: Sequence[Published], fetched: int, parts: Path) -> None:
+    """Find out before the download, not after it, that a disk is too small: files lie there twice for a moment.
+
+    Args:
+        fetched: bytes of other part files, which will lie there twice, too.
+    """
+    needed = fetched + sum(2 * each.length - download.size(download.part(parts, each)) for each in wanted)
     free = shutil.disk_usage(parts).free
     if free < needed:
         raise EdgepatchError(
@@ -196,7 +210,7 @@ def _screen(todo: Plan, parts: dict[str, Path], folder: Path) -> None:
             _check(each, parts[each.path], graph)
         except (BadFileError, MismatchError) as error:
             todo.patches.remove(each)
-            todo.refused.append(Refusal(each.task, each.role, error))
+            todo.refused.add(each.task, each.role, error)
 
 
 def _check(each: Published, path: Path, graph: Graph) -> None:
@@ -222,7 +236,8 @@ def _install(
     delivered: Mapping[str, Delivered],
     engine: str | None,
 ) -> None:
-    """One step of the store. If a team's patch does not answer on this device, it goes on without that team's."""
+    """One step of the store. If a team's patch does not answer on this device, it goes on without that team's; if
+    something is wrong and no file is to blame, without any team's."""
     while todo.changes:
         plan.leave_backbone(todo, now, delivered)  # what was refused since leaves its older version behind
         try:
@@ -230,11 +245,15 @@ def _install(
             return
         except EdgepatchError as error:
             culprit = _culprit(error, todo, parts)
-            if culprit is None or culprit.role == "targets":
+            teams = {culprit.role} if culprit else {each.role for each in todo.patches} - {names.TARGETS}
+            if not teams or names.TARGETS in teams:
                 raise
-            for each in [each for each in todo.patches if each.role == culprit.role]:
-                todo.patches.remove(each)
-                todo.refused.append(Refusal(each.task, each.role, error))
+            for team in sorted(teams):
+                todo.drop(team, error)
+            if culprit in todo.same:  # the new graph is what it does not answer with
+                todo.same.remove(culprit)
+                todo.remove[culprit.task] = "does not answer with the new graph"
+                todo.refused.add(culprit.task, culprit.role, error)
 
 
 def _change(folder: Path, now: State | None, todo: Plan, parts: dict[str, Path], engine: str | None) -> None:
@@ -251,7 +270,8 @@ def _change(folder: Path, now: State | None, todo: Plan, parts: dict[str, Path],
 def _culprit(error: EdgepatchError, todo: Plan, parts: dict[str, Path]) -> Published | None:
     """Whose file or task an error is about."""
     file, task = error.details.get("file"), error.details.get("got") if error.details.get("field") == "task" else None
-    return next((each for each in todo.patches if str(parts[each.path]) == file or each.task == task), None)
+    new = (each for each in todo.patches if str(parts[each.path]) == file or each.task == task)
+    return next(new, None) or next((each for each in todo.same if each.task == task), None)
 
 
 def _delivered(known: Settings, todo: Plan) -> dict[str, Delivered]:
