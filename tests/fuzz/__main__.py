@@ -41,10 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             if data and not options.replay:
                 print(f"kept {corpus.keep_crash(name, data)}: {problem}", file=sys.stderr)
     if options.keep:
-        print(
-            f"corpus.tar.xz: {corpus.pack({name: guided.evolved(name) for name in targets.names()}):,} bytes",
-            file=sys.stderr,
-        )
+        print(f"corpus.tar.xz: {corpus.pack(evolved(list(results))):,} bytes", file=sys.stderr)
     print(json.dumps(document(results)) if options.json else table(results))
     return 1 if any(result.crashes for result in results.values()) else 0
 
@@ -78,6 +75,16 @@ def run(options: argparse.Namespace) -> dict[str, Result]:
         row = found[name]
         print(f"{name}: {row.executions:,} in {row.seconds:.0f} s, {len(row.crashes)} crashes", file=sys.stderr)
     return found
+
+
+def evolved(names: list[str]) -> dict[str, dict[str, bytes]]:
+    """What runs under atheris have left."""
+    folders = {name: guided.WORK / name for name in names}
+    return {
+        name: {path.name: path.read_bytes() for path in folder.iterdir()}
+        for name, folder in folders.items()
+        if folder.is_dir()
+    }
 
 
 def examine(name: str, path: str, small: str) -> int:

@@ -87,16 +87,6 @@ def run(name: str, target: Any, executions: int, seconds: float | None = None, s
     return found
 
 
-def evolved(name: str) -> dict[str, bytes]:
-    """Of what has evolved of a target, as few and as small inputs as reach all that it reaches."""
-    if not (WORK / name).is_dir():
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        call = [sys.executable, "-m", "tests.fuzz.worker", name, "-merge=1", folder, str(WORK / name)]
-        subprocess.run(call, cwd=ROOT, capture_output=True, check=True)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
 def _account(found: Result, text: str) -> None:
     """Add what libFuzzer says of a run: how many inputs, and how far they came."""
     units, statuses = _UNITS.findall(text), _STATUS.findall(text)

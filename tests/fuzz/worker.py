@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import warnings
 
@@ -36,9 +35,7 @@ def main() -> None:
 
     guard.confine()
     warnings.simplefilter("error")
-    # libFuzzer's merge starts itself again, by a shell and what it takes for its name
-    command = shlex.join([sys.executable, "-m", "tests.fuzz.worker", sys.argv[1]])
-    atheris.Setup([command, *sys.argv[2:]], counted, custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], counted, custom_mutator=mutate)
     atheris.Fuzz()
 
 
