@@ -167,16 +167,11 @@ def _weigh(
     """Put a patch where it belongs. Versions of a task only grow."""
     known = state.tasks.get(each.task) if state else None
     if state and known and known.active and known.active.sha256 == each.sha256:
-        here = known.active.version, state.graph.backbone_id
-        if (each.version, each.backbone_id) != here:  # what is believed of these bytes is what they say themselves
-            error = BadFileError(
-                "says something else of itself than what was signed",
-                file=each.path,
-                field="version" if each.version != here[0] else "backbone_id",
-                got=here[0] if each.version != here[0] else here[1],
-                expected=each.version if each.version != here[0] else each.backbone_id,
-            )
-            plan.refused.add(each.task, each.role, error)
+        # what is believed of bytes that are here is what they say themselves
+        here = {"version": known.active.version, "backbone_id": state.graph.backbone_id}
+        if wrong := [field for field, got in here.items() if getattr(each, field) != got]:
+            problem = "says something else of itself than what was signed"
+            _refuse(plan, each, problem, wrong[0], here[wrong[0]], getattr(each, wrong[0]))
         else:
             (plan.patches if known.active.name in damaged else plan.same).append(each)
         return
@@ -184,25 +179,13 @@ def _weigh(
         row = Delivered(known.newest.version, known.newest.sha256)
         asked = True
     if row and each.version < row.version:
-        error = BadFileError(
-            "is published in an older version than this device was given before",
-            file=each.path,
-            field="version",
-            got=each.version,
-            expected=f"{row.version} or more",
-            mend="To go back, a publisher gives the older patch a new number: edgepatch publish add --renumber.",
-        )
-        plan.refused.add(each.task, each.role, error)
+        problem = "is published in an older version than this device was given before"
+        mend = "To go back, a publisher gives the older patch a new number: edgepatch publish add --renumber."
+        _refuse(plan, each, problem, "version", each.version, f"{row.version} or more", mend)
     elif row and each.version == row.version and each.sha256 != row.sha256:
-        error = BadFileError(
-            "is published with other bytes under a version that this device was given before",
-            file=each.path,
-            field="version",
-            got=each.version,
-            expected=f"more than {row.version}",
-            mend="A publisher gives what is new a new number: edgepatch publish add --renumber.",
-        )
-        plan.refused.add(each.task, each.role, error)
+        problem = "is published with other bytes under a version that this device was given before"
+        mend = "A publisher gives what is new a new number: edgepatch publish add --renumber."
+        _refuse(plan, each, problem, "version", each.version, f"more than {row.version}", mend)
     elif known is None or each.version > known.newest.version:
         plan.patches.append(each)
     elif (each.version, each.sha256) == (known.newest.version, known.newest.sha256):
@@ -215,6 +198,13 @@ def _weigh(
     else:
         newest = known.newest.version
         plan.kept[each.task] = f"was changed on this device: its version {newest} is not older than {each.version}"
+
+
+def _refuse(
+    plan: Plan, each: Published, problem: str, field: str, got: object, expected: object, mend: str | None = None
+) -> None:
+    error = BadFileError(problem, file=each.path, field=field, got=got, expected=expected, mend=mend)
+    plan.refused.add(each.task, each.role, error)
 
 
 def _graph(offer: Offer, state: State | None, wanted: str | None, asked: bool) -> Published | None:

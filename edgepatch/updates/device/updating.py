@@ -176,9 +176,7 @@ def _fetch(web: Web, url: str, todo: Plan, parts: Path, reporter: Reporter) -> d
         wanted = [each for each in todo.files if each.role == role]
         try:
             _refuse_full(wanted, sum(path.stat().st_size for path in found.values()), parts)
-            for each in reporter.bar(
-                wanted, len(wanted), "fetching" if role == names.TARGETS else f"fetching of {role}"
-            ):
+            for each in reporter.bar(wanted, len(wanted), f"fetching of {role}"):
                 place = f"{url.rstrip('/')}/{names.TARGETS}/{each.hosted_path}"
                 found[each.path] = download.file(web, place, each, parts)
         except EdgepatchError as error:
