@@ -14,11 +14,11 @@ import pytest
 
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
-from sites import Site, golden_graph
+from sites import Site, golden_graph, patch_bytes
 
-from edgepatch import files
+from edgepatch import blob, files
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
-from edgepatch.updates import clock, names
+from edgepatch.updates import clock, described, names
 from edgepatch.updates.host import ceremony, documents, keys, publishing, reminders, repository, signing, versions
 
 BIRD = "patches/bird-a.epatch"
@@ -223,12 +223,16 @@ def test_a_leap_to_the_last_version_is_said_and_costs_the_team_its_name(aviary: 
     assert aviary.versions() == {"cats": 2, "bird-a": 2, "fish-a": 1}
 
 
-def test_escapes_in_a_teams_names_do_not_reach_the_terminal(aviary: Site, edgepatch: Any) -> None:
-    task = "bird-\x1b[2J"
-    custom = {"task": task, "version": 1, "backbone_id": "0" * 64, "kind": "\x1b[2J"}
-    sign_alone(aviary, entry(names.patch_path(task), custom))
+@pytest.mark.parametrize(("task", "refused"), [("bird-\x1b[2J", True), ("bird-x", False)])
+def test_escapes_in_a_teams_words_do_not_reach_the_terminal(
+    aviary: Site, edgepatch: Any, task: str, refused: bool
+) -> None:
+    data = patch_bytes("bird-x")
+    custom = {**described.of_patch(blob.parse(data, "x")), "task": task, "kind": "\x1b[2J"}
+    aviary.list_file(names.patch_path(task), data, custom, "birders")
     done = edgepatch("publish", "list", aviary.repo)
-    assert done.code == 1 and "\x1b" not in done.out and r"bird-\x1b[2J" in done.out
+    assert done.code == 0 and "\x1b" not in done.out and "birders" in done.out
+    assert ("is not 1 to 100 printable characters" in done.out) == refused
 
 
 # before anything is signed
