@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import plans
 import pytest
 from crashing import script
 from crashing.examining import trusting
+from parts import in_threads, pictures  # noqa: F401, tests have them from here, on a device, too
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what frameworks warn of when imported is not ours to fail on
@@ -237,6 +237,16 @@ def site(tmp_path: Path) -> Iterator[Any]:
         yield Site(tmp_path, server)
 
 
+@pytest.fixture
+def birdhouse(site: Any) -> Any:
+    """A site where cats are the publisher's and all birds a team's, and a device that has both."""
+    site.publish("cats")
+    site.team("birders", "bird-*")
+    site.publish("bird-owls", team="birders")
+    site.update()
+    return site
+
+
 def make_patch(
     backbone: Backbone, seed: int, classes: int, task: str | None = None, kinds: str = "scale_bias"
 ) -> Patch:
@@ -268,17 +278,3 @@ def make_patch(
         metrics={"accuracy": 0.5},
     )
     return storing.encode(backbone, mould, tensors, "fp16")
-
-
-def pictures(count: int, size: int = 40, seed: int = 0) -> list[np.ndarray]:
-    """Noise pictures, uint8 (size, size, 3)."""
-    return list(np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8))
-
-
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """`work(0)` to `work(count - 1)`, each in a thread of its own, to the end."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

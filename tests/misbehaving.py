@@ -15,7 +15,6 @@ import http.server
 import io
 import re
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -313,10 +312,3 @@ def waiting(server: Server, name: str) -> Iterator[threading.Event]:
         yield begun
     finally:
         del server.tricks[name]
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long something takes."""
-    begun = time.monotonic()
-    work()
-    return time.monotonic() - begun

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from misbehaving import Server
 
-from edgepatch import blob
+from edgepatch import blob, files
 from edgepatch.runtime.store import Store
 from edgepatch.updates import described, names
 from edgepatch.updates.device.limits import Limits
@@ -135,3 +136,22 @@ class Site:
         copy = self.folder / f"old-{len(list(self.folder.glob('old-*')))}"
         shutil.copytree(self.repo, copy)
         return copy
+
+
+def killed(step: Callable[[], object], point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run a step that is killed at its write number `point`; whether it came to its end before."""
+    honest, left = files.write, [point]
+
+    def write(path: Any, data: Any) -> None:
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        honest(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write", write)
+        try:
+            step()
+        except KeyboardInterrupt:
+            return False
+    return True

@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
-from sites import GOLDEN, Site, golden_graph, patch_bytes
+from sites import GOLDEN, Site, golden_graph, killed, patch_bytes
 
-from edgepatch import blob, files
+from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError, MismatchError, UsageError
 from edgepatch.updates import clock, described, names
 from edgepatch.updates.host import ceremony, keys, publishing, repository
@@ -384,27 +384,15 @@ def test_the_plug_at_any_write_leaves_devices_the_old_or_the_new(site: Site, mon
         "rotate birders": lambda: ceremony.rotate(site.repo, "birders", site.keys),
         "remove": lambda: publishing.remove(site.repo, ["cats"], site.keys),
     }
-    honest, points = files.write, 0
+    points = 0
     for name, step in steps.items():
         clean = site.old_copy()
         for point in range(20):
             shutil.rmtree(site.repo)
             shutil.copytree(clean, site.repo)
-            left = [point]
-
-            def write(path: Any, data: Any, left: list[int] = left) -> None:
-                if left[0] == 0:
-                    raise KeyboardInterrupt
-                left[0] -= 1
-                honest(path, data)
-
-            with monkeypatch.context() as patched:
-                patched.setattr(files, "write", write)
-                try:
-                    step()
-                    break
-                except KeyboardInterrupt:
-                    points += 1
+            if killed(step, point, monkeypatch):
+                break
+            points += 1
             if "rotate" not in name:  # between a new root and the next timestamp devices wait
                 assert site.update(dry_run=True).exit_code == 0, (name, point)
             publishing.refresh(site.repo, site.keys)  # what cron does next

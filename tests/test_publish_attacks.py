@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("tuf", reason="needs the extra [publish]")
 
-from sites import Site, golden_graph, patch_bytes
+from sites import Site, golden_graph, killed, patch_bytes
 
-from edgepatch import blob, files
+from edgepatch import blob
 from edgepatch.errors import BadFileError, EdgepatchError, UsageError
 from edgepatch.updates import clock, described, names
 from edgepatch.updates.host import ceremony, documents, keys, publishing, reminders, repository, signing, versions
@@ -410,7 +410,7 @@ def test_the_plug_at_any_write_leaves_no_document_that_is_written_otherwise_late
         for point in range(20):
             shutil.rmtree(aviary.repo)
             shutil.copytree(clean, aviary.repo)
-            done = _killed(step, point, monkeypatch)
+            done = killed(step, point, monkeypatch)
             before = contents(aviary.repo)
             publishing.add(aviary.repo, [aviary.file("cats", 2)], aviary.keys)
             if not done:
@@ -429,34 +429,15 @@ def test_the_plug_at_any_write_leaves_no_document_that_is_written_otherwise_late
 def test_the_plug_while_a_repository_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo, folder = tmp_path / "site", tmp_path / "keys"
     for point in range(2):  # before its root; later it is one
-        assert not _killed(lambda: ceremony.create(repo, folder), point, monkeypatch)
+        assert not killed(lambda: ceremony.create(repo, folder), point, monkeypatch)
         before = contents(repo)
     ceremony.create(repo, folder)
     assert {path: contents(repo)[path] for path in before} == before and before
     shutil.rmtree(repo)
-    assert not _killed(lambda: ceremony.create(repo, folder), 3, monkeypatch)
+    assert not killed(lambda: ceremony.create(repo, folder), 3, monkeypatch)
     publishing.refresh(repo, folder)
     assert repository.read(repo).timestamp is not None
 
 
 def _rotation(site: Site, role: str) -> Callable[[], object]:
     return lambda: ceremony.rotate(site.repo, role, site.keys)
-
-
-def _killed(step: Callable[[], object], point: int, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Run a step that is killed at its write number `point`; whether it came to its end before."""
-    honest, left = files.write, [point]
-
-    def write(path: Any, data: Any) -> None:
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        honest(path, data)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(files, "write", write)
-        try:
-            step()
-        except KeyboardInterrupt:
-            return False
-    return True

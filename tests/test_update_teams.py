@@ -20,13 +20,8 @@ from edgepatch.updates.host import ceremony, publishing
 
 
 @pytest.fixture
-def site(site: Site) -> Site:
-    """Cats are the publisher's, all birds a team's, and a device has both."""
-    site.publish("cats")
-    site.team("birders", "bird-*")
-    site.publish("bird-owls", team="birders")
-    site.update()
-    return site
+def site(birdhouse: Site) -> Site:
+    return birdhouse
 
 
 def reasons(site: Site, code: int = 3) -> list[str]:

@@ -23,7 +23,7 @@ from .errands import FailedError, SkippedError
 
 INSIDE = Path(__file__).parent / "inside"
 TESTS = ("test_golden.py", "test_runtime.py", "test_tiers.py", "test_imaging.py", "test_arm.py")
-HELPERS = ("plans.py",)
+HELPERS = ("plans.py", "parts.py")
 
 
 @dataclasses.dataclass

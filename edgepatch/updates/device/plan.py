@@ -146,6 +146,15 @@ def leave_backbone(plan: Plan, state: State | None, delivered: Mapping[str, Deli
         plan.kept.pop(task, None)
 
 
+def contradiction(each: Published, said: Mapping[str, object]) -> BadFileError | None:
+    """What is wrong where a patch's bytes say, by field, something else of themselves than what was signed."""
+    for field, got in said.items():
+        if got != (expected := getattr(each, field)):
+            problem = "says something else of itself than what was signed"
+            return BadFileError(problem, file=each.path, field=field, got=got, expected=expected)
+    return None
+
+
 def _is_brought(active: Version, row: Delivered | None) -> bool:
     """Whether an update brought it: the last one, or one before it that was rolled back to."""
     return row is not None and (active.sha256 == row.sha256 or active.version < row.version)
@@ -169,9 +178,8 @@ def _weigh(
     if state and known and known.active and known.active.sha256 == each.sha256:
         # what is believed of bytes that are here is what they say themselves
         here = {"version": known.active.version, "backbone_id": state.graph.backbone_id}
-        if wrong := [field for field, got in here.items() if getattr(each, field) != got]:
-            problem = "says something else of itself than what was signed"
-            _refuse(plan, each, problem, wrong[0], here[wrong[0]], getattr(each, wrong[0]))
+        if error := contradiction(each, here):
+            plan.refused.add(each.task, each.role, error)
         else:
             (plan.patches if known.active.name in damaged else plan.same).append(each)
         return
@@ -181,11 +189,11 @@ def _weigh(
     if row and each.version < row.version:
         problem = "is published in an older version than this device was given before"
         mend = "To go back, a publisher gives the older patch a new number: edgepatch publish add --renumber."
-        _refuse(plan, each, problem, "version", each.version, f"{row.version} or more", mend)
+        _refuse(plan, each, problem, f"{row.version} or more", mend)
     elif row and each.version == row.version and each.sha256 != row.sha256:
         problem = "is published with other bytes under a version that this device was given before"
         mend = "A publisher gives what is new a new number: edgepatch publish add --renumber."
-        _refuse(plan, each, problem, "version", each.version, f"more than {row.version}", mend)
+        _refuse(plan, each, problem, f"more than {row.version}", mend)
     elif known is None or each.version > known.newest.version:
         plan.patches.append(each)
     elif (each.version, each.sha256) == (known.newest.version, known.newest.sha256):
@@ -200,10 +208,9 @@ def _weigh(
         plan.kept[each.task] = f"was changed on this device: its version {newest} is not older than {each.version}"
 
 
-def _refuse(
-    plan: Plan, each: Published, problem: str, field: str, got: object, expected: object, mend: str | None = None
-) -> None:
-    error = BadFileError(problem, file=each.path, field=field, got=got, expected=expected, mend=mend)
+def _refuse(plan: Plan, each: Published, problem: str, expected: str, mend: str) -> None:
+    """Leave a patch out for its version."""
+    error = BadFileError(problem, file=each.path, field="version", got=each.version, expected=expected, mend=mend)
     plan.refused.add(each.task, each.role, error)
 
 

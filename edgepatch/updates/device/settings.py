@@ -11,10 +11,11 @@ from typing import Any
 
 from edgepatch import container, files
 from edgepatch.errors import BadFileError, UsageError
+from edgepatch.runtime.store import disk
 from edgepatch.updates import clock, names
 
 FORMAT = 1
-FOLDER = "updates"
+FOLDER = disk.UPDATES
 NAME = "settings.json"
 METADATA = "metadata"  # signed documents as they were verified last: what came since must not be older
 PARTS = "parts"

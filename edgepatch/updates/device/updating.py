@@ -213,16 +213,9 @@ def _screen(todo: Plan, parts: dict[str, Path], folder: Path) -> None:
 
 def _check(each: Published, path: Path, graph: Graph) -> None:
     patch = blob.read(path)
-    said = {"task": each.task, "version": each.version, "backbone_id": each.backbone_id}
-    for field, expected in said.items():
-        if (got := getattr(patch, field)) != expected:
-            raise BadFileError(
-                "says something else of itself than what was signed",
-                file=each.path,
-                field=field,
-                got=got,
-                expected=expected,
-            )
+    said = {"task": patch.task, "version": patch.version, "backbone_id": patch.backbone_id}
+    if problem := plan.contradiction(each, said):
+        raise problem
     heads.of(patch, fitting.fit(graph, patch, each.path).values, each.path)
 
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
-import threading
 import types
-from collections.abc import Callable
 from pathlib import Path
 
 import golden
@@ -18,6 +16,7 @@ import numpy as np
 import plans
 import pytest
 from golden import running
+from parts import in_threads, pictures  # noqa: F401, tests have them from here, on a device, too
 
 from edgepatch import blob
 from edgepatch.backbones.backbone import Backbone
@@ -120,17 +119,3 @@ def make_patch(
         ranges=None,
         statistics=None,
     )
-
-
-def pictures(count: int, size: int = 40, seed: int = 0) -> list[np.ndarray]:
-    """Noise pictures, uint8 (size, size, 3)."""
-    return list(np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8))
-
-
-def in_threads(work: Callable[[int], None], count: int) -> None:
-    """`work(0)` to `work(count - 1)`, each in a thread of its own, to the end."""
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
